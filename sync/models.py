@@ -1,0 +1,689 @@
+"""The tables, and the one place where SQLite and PostgreSQL differ.
+
+Plain SQLAlchemy classes: they work under Flask, under Alembic and with a bare `Session`. Nothing here decides anything.
+Instants are aware and in UTC (`UtcDateTime` refuses others); `lon`, `lat` are WGS 84 degrees; days are calendar days in
+Asia/Shanghai; `from_on` and `until_on` are the first and the last day in force, both inclusive, `None` without end.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    Uuid,
+    and_,
+    event,
+    func,
+    insert,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.sql import ColumnElement
+
+#: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
+SQLITE_BUSY_MS = 10_000
+#: SQLite pages written before the log is folded back; large values double inserts into a big table (traps.md).
+SQLITE_WAL_PAGES = 10_000
+
+
+# ---------------------------------------------------------------- types
+
+
+class UtcDateTime(TypeDecorator[dt.datetime]):
+    """An instant. Refuses naive values; always comes back aware and in UTC, also from SQLite, which drops zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime can't be stored")
+        value = value.astimezone(dt.UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: dt.datetime | None, dialect: Dialect) -> dt.datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value kept as the very text that was written; nothing queries inside it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+class Words(TypeDecorator[list[str]]):
+    """A short list of code words, kept as ` guide inform ` so that `has_word` finds one on either database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Iterable[str] | None, dialect: Dialect) -> str | None:
+        return None if value is None else " " + "".join(f"{word} " for word in value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> list[str]:
+        return value.split() if value else []
+
+
+def has_word(column: Any, word: str) -> ColumnElement[bool]:
+    """True where the `Words` column holds this word."""
+    return func.coalesce(column, "").cast(Text).contains(f" {word} ", autoescape=True)
+
+
+class Base(DeclarativeBase):
+    """Every table hangs here; `Base.metadata` is what migrations are compared with."""
+
+    type_annotation_map = {
+        dt.datetime: UtcDateTime,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        bytes: LargeBinary,
+        str: Text,
+    }
+
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+
+
+# ---------------------------------------------------------------- who
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings."""
+
+    account_id: int
+    username: str
+    role: str
+    townships: frozenset[str]
+    install_id: uuid.UUID | None
+
+
+#: officer 执法人员, auxiliary 辅助人员, supervisor 中队长, reviewer 法制审核, gis, admin, auditor
+ROLES = ("officer", "auxiliary", "supervisor", "reviewer", "gis", "admin", "auditor")
+#: Roles that see the whole district.
+DISTRICT_ROLES = frozenset({"reviewer", "gis", "admin", "auditor"})
+#: Roles that go out with a phone and push what they record.
+FIELD_ROLES = frozenset({"officer", "auxiliary", "supervisor"})
+
+
+class Account(Base):
+    __tablename__ = "accounts"
+    __table_args__ = (CheckConstraint("role IN (" + ", ".join(f"'{r}'" for r in ROLES) + ")", name="ck_accounts_role"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    username: Mapped[str] = mapped_column(String(80), unique=True)
+    full_name: Mapped[str]
+    role: Mapped[str] = mapped_column(String(20))
+    password_hash: Mapped[str]
+    card_number: Mapped[str | None]
+    card_from_on: Mapped[dt.date | None]
+    card_until_on: Mapped[dt.date | None]
+    created_at: Mapped[dt.datetime]
+    disabled_at: Mapped[dt.datetime | None]
+
+
+class Posting(Base):
+    """An account works in a township from one day until another."""
+
+    __tablename__ = "postings"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    township_code: Mapped[str] = mapped_column(ForeignKey("townships.code"))
+    from_on: Mapped[dt.date]
+    until_on: Mapped[dt.date | None]
+
+
+class Installation(Base):
+    """One install of an app on one phone. `received` are the counters that arrived, as closed ranges in order."""
+
+    __tablename__ = "installations"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    app: Mapped[str | None]
+    created_at: Mapped[dt.datetime]
+    last_sync_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
+    received: Mapped[list[Any]]
+    unsent: Mapped[list[Any]]
+    next_n: Mapped[int] = mapped_column(BigInteger)
+    clock_offset_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class TokenFamily(Base):
+    """One sign-in: the refresh tokens that follow each other. Using an old generation again ends it."""
+
+    __tablename__ = "token_families"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    install_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("installations.id"), index=True)
+    generation: Mapped[int]
+    created_at: Mapped[dt.datetime]
+    ended_at: Mapped[dt.datetime | None]
+    ended_because: Mapped[str | None]
+
+
+class SignInFailures(Base):
+    """How often signing in failed for one account name or one address in the running window."""
+
+    __tablename__ = "sign_in_failures"
+
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    window_started_at: Mapped[dt.datetime]
+    failures: Mapped[int]
+
+
+# ---------------------------------------------------------------- reference
+
+
+class Township(Base):
+    """A 镇 or 街道, or a code that was one; `successor_code` is the code that replaced it, also outside the district."""
+
+    __tablename__ = "townships"
+
+    code: Mapped[str] = mapped_column(String(12), primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    pinyin: Mapped[str | None]
+    from_on: Mapped[dt.date | None]
+    until_on: Mapped[dt.date | None]
+    successor_code: Mapped[str | None]
+
+
+class TownshipArea(Base):
+    """The area of a township in one edition: a GeoJSON Polygon or MultiPolygon."""
+
+    __tablename__ = "township_areas"
+    __table_args__ = (Index("uq_township_areas", "township_code", "edition", unique=True),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    township_code: Mapped[str] = mapped_column(ForeignKey("townships.code"))
+    edition: Mapped[str]
+    synthetic: Mapped[bool]
+    geometry: Mapped[dict[str, Any]]
+    from_on: Mapped[dt.date | None]
+    until_on: Mapped[dt.date | None]
+
+
+class Department(Base):
+    """业务主管部门: who acts on an item that a township may not."""
+
+    __tablename__ = "departments"
+
+    code: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str]
+
+
+class EnforcementItem(Base):
+    """执法事项: one edition of one item of a list. Amounts in yuan; `None` where the law gives none or a formula."""
+
+    __tablename__ = "enforcement_items"
+    __table_args__ = (Index("uq_enforcement_items", "code", "from_on", unique=True),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    code: Mapped[str] = mapped_column(String(40))
+    name: Mapped[str]
+    domain: Mapped[str]
+    scope: Mapped[str]  # comprehensive 综合 or specialist 专业
+    department_code: Mapped[str] = mapped_column(ForeignKey("departments.code"))
+    theme: Mapped[str | None]
+    first_step: Mapped[str | None]
+    fine_condition: Mapped[str | None]
+    fine_modal: Mapped[str | None]
+    person_min_yuan: Mapped[int | None]
+    person_max_yuan: Mapped[int | None]
+    org_min_yuan: Mapped[int | None]
+    org_max_yuan: Mapped[int | None]
+    event_classes: Mapped[list[str]] = mapped_column(Words)
+    remark: Mapped[str | None]
+    synthetic: Mapped[bool]
+    from_on: Mapped[dt.date]
+    until_on: Mapped[dt.date | None]
+
+
+class Provision(Base):
+    """条款: one legal basis of an item."""
+
+    __tablename__ = "provisions"
+    __table_args__ = (Index("uq_provisions", "item_id", "ordinal", unique=True),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("enforcement_items.id"))
+    ordinal: Mapped[int]
+    law: Mapped[str]
+    prohibition_article: Mapped[str | None]
+    penalty_article: Mapped[str | None]
+    penalty_text: Mapped[str | None]
+
+
+class Delegation(Base):
+    """赋权: this township may enforce this item, from one day until another."""
+
+    __tablename__ = "delegations"
+    __table_args__ = (Index("uq_delegations", "township_code", "item_code", "from_on", unique=True),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    township_code: Mapped[str] = mapped_column(ForeignKey("townships.code"))
+    item_code: Mapped[str] = mapped_column(String(40))
+    from_on: Mapped[dt.date]
+    until_on: Mapped[dt.date | None]
+
+
+class DesignatedPlace(Base):
+    """指定经营地点: where vendors are guided to; a GeoJSON Point or Polygon, with opening hours as people write them."""
+
+    __tablename__ = "designated_places"
+
+    code: Mapped[str] = mapped_column(String(40), primary_key=True)
+    township_code: Mapped[str] = mapped_column(ForeignKey("townships.code"))
+    name: Mapped[str]
+    geometry: Mapped[dict[str, Any]]
+    hours: Mapped[str | None]
+    synthetic: Mapped[bool]
+    from_on: Mapped[dt.date]
+    until_on: Mapped[dt.date | None]
+
+
+class EventClass(Base):
+    """One class of one edition of the national list of events (GB/T 47678.5-2026, GB/T 30428.2-2013)."""
+
+    __tablename__ = "event_classes"
+
+    edition: Mapped[str] = mapped_column(String(40), primary_key=True)
+    code: Mapped[str] = mapped_column(String(20), primary_key=True)
+    name: Mapped[str]
+    group_code: Mapped[str]
+    group_name: Mapped[str]
+
+
+# ---------------------------------------------------------------- what phones sent
+
+
+class Operation(Base):
+    """One operation as it came, for ever. `id` is the phone's `op`, except for what reused an id or had none readable.
+
+    `outcome` is `applied`, `held`, `conflict` or `quarantined`; `version` and `digest` are the record's after it.
+    """
+
+    __tablename__ = "operations"
+    __table_args__ = (
+        Index("ix_operations_install_n", "install_id", "n"),
+        Index("ix_operations_record", "record_id", "version"),
+        Index(
+            "ix_operations_waits_for",
+            "waits_for",
+            postgresql_where=text("waits_for IS NOT NULL"),
+            sqlite_where=text("waits_for IS NOT NULL"),
+        ),
+        Index(
+            "ix_operations_open",
+            "outcome",
+            "received_at",
+            postgresql_where=text("outcome <> 'applied'"),
+            sqlite_where=text("outcome <> 'applied'"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    op: Mapped[str | None]
+    install_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("installations.id"))
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    batch_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    n: Mapped[int | None] = mapped_column(BigInteger)
+    kind: Mapped[str | None]
+    record_id: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    fingerprint: Mapped[bytes]
+    raw: Mapped[bytes]
+    received_at: Mapped[dt.datetime]
+    occurred_at: Mapped[dt.datetime | None]
+    occurred_error_ms: Mapped[int | None] = mapped_column(BigInteger)
+    occurred_method: Mapped[str | None]
+    outcome: Mapped[str] = mapped_column(String(12))
+    version: Mapped[int | None]
+    digest: Mapped[bytes | None]
+    waits_for: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    notes: Mapped[list[Any]]
+    problem: Mapped[dict[str, Any] | None] = mapped_column(Json)
+
+
+class Batch(Base):
+    """One batch, when it first arrived: what is needed to give the same receipt again. `ops` are operation ids in order."""
+
+    __tablename__ = "batches"
+
+    install_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("installations.id"), primary_key=True)
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    app: Mapped[str | None]
+    received_at: Mapped[dt.datetime]
+    sent: Mapped[dict[str, Any]]
+    clock_offset_ms: Mapped[int | None] = mapped_column(BigInteger)
+    clock_error_ms: Mapped[int | None] = mapped_column(BigInteger)
+    ops: Mapped[list[Any]]
+
+
+# ---------------------------------------------------------------- records
+
+
+class Recorded:
+    """What patrols, incidents and warnings have in common: who, when, where, how sure, and what was remarked.
+
+    `township_code` is where the record is filed: the officer's choice if that code was valid that day, else the located
+    one. `fix` is the position as sent; `lon`, `lat` its WGS 84; `error_m` how far off it may be.
+    """
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    version: Mapped[int]
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    install_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    received_at: Mapped[dt.datetime]
+    occurred_at: Mapped[dt.datetime]
+    occurred_error_ms: Mapped[int | None] = mapped_column(BigInteger)
+    occurred_method: Mapped[str] = mapped_column(String(20))
+    fix: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    error_m: Mapped[float | None]
+    township: Mapped[str | None]
+    township_code: Mapped[str | None] = mapped_column(String(12))
+    located_code: Mapped[str | None] = mapped_column(String(12))
+    located: Mapped[str | None] = mapped_column(String(12))  # inside, uncertain, outside
+    located_candidates: Mapped[list[str] | None] = mapped_column(Words)
+    areas_edition: Mapped[str | None]
+    photos: Mapped[list[Any]]
+    notes: Mapped[list[Any]]
+    note_codes: Mapped[list[str]] = mapped_column(Words)
+    voided_at: Mapped[dt.datetime | None]
+    void_reason: Mapped[str | None]
+
+
+def log_indexes(table: str) -> tuple[Index, ...]:
+    """The indexes behind every list: newest first for the district, for a township, for one officer; and the map."""
+    return (
+        Index(f"ix_{table}_occurred", "occurred_at", "id"),
+        Index(f"ix_{table}_township", "township_code", "occurred_at", "id"),
+        Index(f"ix_{table}_officer", "officer_id", "occurred_at", "id"),
+        Index(
+            f"ix_{table}_place",
+            text("(ST_SetSRID(ST_MakePoint(lon, lat), 4326))"),
+            postgresql_using="gist",
+        ).ddl_if(dialect="postgresql"),
+        Index(f"ix_{table}_lon_lat", "lon", "lat").ddl_if(dialect="sqlite"),
+    )
+
+
+class Patrol(Recorded, Base):
+    __tablename__ = "patrols"
+    __table_args__ = log_indexes(__tablename__)
+
+    officers: Mapped[list[Any]]
+    purpose: Mapped[str | None]
+    started_at: Mapped[dt.datetime | None]
+    ended_at: Mapped[dt.datetime | None]
+
+
+class PatrolOfficer(Base):
+    """Who was out on a patrol."""
+
+    __tablename__ = "patrol_officers"
+
+    patrol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True, index=True)
+
+
+class Track(Base):
+    """A stretch of a patrol's way: `points` are [lon, lat, ms after from_at or null, accuracy_m or null], WGS 84."""
+
+    __tablename__ = "tracks"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    patrol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    from_at: Mapped[dt.datetime]
+    points: Mapped[list[Any]]
+
+
+class Vendor(Base):
+    """流动摊贩, as first told; what a record said of them stays with that record."""
+
+    __tablename__ = "vendors"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    name: Mapped[str | None]
+    phone: Mapped[str | None]
+    stall: Mapped[str | None]
+    plate: Mapped[str | None]
+    township_code: Mapped[str | None] = mapped_column(String(12))
+    created_at: Mapped[dt.datetime]
+
+
+class Incident(Recorded, Base):
+    __tablename__ = "incidents"
+    __table_args__ = log_indexes(__tablename__)
+
+    patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
+    items: Mapped[list[Any]]
+    event_class: Mapped[str | None]
+    event_class_edition: Mapped[str | None]
+    description: Mapped[str | None]
+    measures: Mapped[list[str]] = mapped_column(Words)
+    designated_place: Mapped[str | None]
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    parties: Mapped[list[Any]]
+    no_penalty_reason: Mapped[str | None]
+
+
+class IncidentItem(Base):
+    """The edition of an item an incident touches, and whether the township could act on it that day.
+
+    `delegation_id` is the delegation that allowed it; else `referred_to` is the department that may.
+    """
+
+    __tablename__ = "incident_items"
+    __table_args__ = (Index("ix_incident_items_code", "item_code", "incident_id"),)
+
+    incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    item_code: Mapped[str] = mapped_column(String(40))
+    item_id: Mapped[int] = mapped_column(ForeignKey("enforcement_items.id"))
+    delegation_id: Mapped[int | None] = mapped_column(ForeignKey("delegations.id"))
+    referred_to: Mapped[str | None] = mapped_column(ForeignKey("departments.code"))
+
+
+class VendorWarning(Recorded, Base):
+    __tablename__ = "warnings"
+    __table_args__ = log_indexes(__tablename__)
+
+    incident: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    step: Mapped[str] = mapped_column(String(20))
+    text: Mapped[str | None]
+    deadline_on: Mapped[dt.date | None]
+    response: Mapped[str | None] = mapped_column(String(20))  # acknowledged or refused
+
+
+class AnnouncedPhoto(Base):
+    """A photo that a record says exists. `received_at` is set when the bytes are kept (see `photos`, the truth)."""
+
+    __tablename__ = "announced_photos"
+    __table_args__ = (
+        Index("ix_announced_photos_sha256", "sha256"),
+        Index(
+            "ix_announced_photos_missing",
+            "officer_id",
+            postgresql_where=text("received_at IS NULL"),
+            sqlite_where=text("received_at IS NULL"),
+        ),
+    )
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    announced_at: Mapped[dt.datetime]
+    received_at: Mapped[dt.datetime | None]
+
+
+class Photo(Base):
+    """取证照片: bytes that are kept, once per SHA-256."""
+
+    __tablename__ = "photos"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[dt.datetime]
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+
+
+# ---------------------------------------------------------------- the journal
+
+
+class Link(Base):
+    """One link of the evidence chain: one transaction. `number` is given last; see `sync/journal.py`."""
+
+    __tablename__ = "links"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key: Mapped[uuid.UUID] = mapped_column(Uuid, unique=True)
+    at: Mapped[dt.datetime]
+    hash: Mapped[bytes]
+    entries: Mapped[bytes]
+
+
+class FeedEntry(Base):
+    """Where one entity last changed: one row per entity, moved to a new link by every change."""
+
+    __tablename__ = "feed"
+
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    entity: Mapped[str] = mapped_column(String(80), primary_key=True)
+    link_key: Mapped[uuid.UUID] = mapped_column(Uuid, index=True)
+    gone: Mapped[bool]
+
+
+class Head(Base):
+    """The one counter row: the chain's last number and hash, the epoch of this database, the reference's version."""
+
+    __tablename__ = "head"
+    __table_args__ = (CheckConstraint("id = 1", name="ck_head_single"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes]
+    epoch: Mapped[uuid.UUID] = mapped_column(Uuid)
+    reference_version: Mapped[uuid.UUID] = mapped_column(Uuid)
+
+
+# ---------------------------------------------------------------- where the two databases differ
+
+
+def prepare(engine: Engine) -> Engine:
+    """The engine, set up so that what it acknowledges is durable and what it reads is consistent.
+
+    SQLite: the driver's own transaction handling is switched off (it reads outside any transaction); `begin_write`
+    takes the write lock at once, readers never do. PostgreSQL needs nothing: READ COMMITTED suits the journal's counter.
+    """
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"busy_timeout = {SQLITE_BUSY_MS}",
+        f"wal_autocheckpoint = {SQLITE_WAL_PAGES}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def begin_write(session: Session) -> None:
+    """Start the transaction as one that writes. To be called before anything else is asked of the session."""
+    session.connection(execution_options={"writes": True})
+
+
+def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert all rows at once, the fastest way each database has. Every row holds the same attributes."""
+    if not rows:
+        return
+    table = cast(Table, model.__table__)
+    if session.get_bind().dialect.name == "postgresql":
+        _copy_rows(session.connection(), table, rows)
+    else:
+        session.execute(insert(table), list(rows))
+
+
+def _copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = list(rows[0])
+    processors = [_bind_processor(table.c[name], connection.dialect) for name in names]
+    quote = connection.dialect.identifier_preparer.quote
+    columns = ", ".join(quote(name) for name in names)
+    cursor = cast(Any, connection.connection.driver_connection).cursor()
+    with cursor, cursor.copy(f"COPY {quote(table.name)} ({columns}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row([p(row[n]) if p else row[n] for n, p in zip(names, processors, strict=True)])
+
+
+def _bind_processor(column: Column[Any], dialect: Dialect) -> Any:
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def within_box(session: Session, model: Any, box: tuple[float, float, float, float]) -> ColumnElement[bool]:
+    """True where a record's position lies in (west, south, east, north), by the index each database has.
+
+    A box whose west is east of its east spans the antimeridian.
+    """
+    west, south, east, north = box
+    if west > east:
+        return within_box(session, model, (west, south, 180.0, north)) | within_box(
+            session, model, (-180.0, south, east, north)
+        )
+    exact = and_(model.lon.between(west, east), model.lat.between(south, north))
+    if session.get_bind().dialect.name != "postgresql":
+        return exact
+    place = func.ST_SetSRID(func.ST_MakePoint(model.lon, model.lat), 4326)
+    return and_(place.op("&&")(func.ST_MakeEnvelope(west, south, east, north, 4326)), exact)

@@ -1,0 +1,203 @@
+"""Everything that can go wrong, in one tree, each leaf with a stable code.
+
+    Problem
+    ├── EnvelopeProblem      the body of a request could not be taken; nothing was stored
+    │   ├── Malformed  BodyTruncated  DigestMismatch  UnsupportedEncoding
+    │   └── BatchTooLarge  EnvelopeInvalid
+    ├── SignInProblem        who is asking is not known, or may not ask
+    │   ├── TokenInvalid  BadCredentials  SignInThrottled
+    │   └── AccountDisabled  InstallRevoked
+    ├── AccessProblem        Forbidden  NotFound
+    ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
+    ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid
+    ├── ReferenceInvalid     a reference folder with errors, by file and line
+    └── Busy                 nothing was stored, ask again later
+
+The engine raises them and knows no HTTP status; `field_api/answers.py` gives each its status. What becomes of one
+*operation* inside a batch is never raised: it is an outcome, and the codes it may carry are the catalogues below.
+Titles are (English, Chinese); the code is the contract, the title may be improved.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class Problem(Exception):
+    """Something the caller can understand and act upon. `details` are JSON values shown beside the code."""
+
+    code: ClassVar[str] = "problem"
+    title: ClassVar[tuple[str, str]] = ("Something went wrong", "出现问题")
+
+    def __init__(self, detail: str | None = None, **details: Any) -> None:
+        super().__init__(detail or self.title[0])
+        self.detail = detail
+        self.details = details
+
+
+class EnvelopeProblem(Problem):
+    """The body of a request could not be taken as a whole; nothing was stored."""
+
+
+class Malformed(EnvelopeProblem):
+    code = "malformed"
+    title = ("The body is not readable JSON", "请求内容不是可读的 JSON")
+
+
+class BodyTruncated(EnvelopeProblem):
+    code = "body-truncated"
+    title = ("The body is shorter than announced; send it again", "请求内容不完整，请重新发送")
+
+
+class DigestMismatch(EnvelopeProblem):
+    code = "digest-mismatch"
+    title = ("The body does not match its Content-Digest", "请求内容与摘要不符")
+
+
+class UnsupportedEncoding(EnvelopeProblem):
+    code = "unsupported-media-type"
+    title = ("This content type or encoding is not accepted here", "不支持的内容类型或编码")
+
+
+class BatchTooLarge(EnvelopeProblem):
+    code = "batch-too-large"
+    title = ("The batch is too large; send half of it", "批次过大，请分半发送")
+
+
+class EnvelopeInvalid(EnvelopeProblem):
+    code = "envelope-invalid"
+    title = ("A field of the request is missing or wrong", "请求的字段缺失或有误")
+
+
+class SignInProblem(Problem):
+    """Who is asking is not known, or may not ask."""
+
+
+class TokenInvalid(SignInProblem):
+    code = "token-invalid"
+    title = ("Sign in again; nothing on the phone is lost", "请重新登录，手机上的记录不会丢失")
+
+
+class BadCredentials(SignInProblem):
+    code = "bad-credentials"
+    title = ("The user name or the password is wrong", "用户名或密码错误")
+
+
+class SignInThrottled(SignInProblem):
+    code = "sign-in-throttled"
+    title = ("Too many failed sign-ins; wait a while", "登录失败次数过多，请稍后再试")
+
+
+class AccountDisabled(SignInProblem):
+    code = "account-disabled"
+    title = ("This account is disabled", "账号已停用")
+
+
+class InstallRevoked(SignInProblem):
+    code = "install-revoked"
+    title = ("This installation has been revoked", "该安装已被吊销")
+
+
+class AccessProblem(Problem):
+    """Known, but not for this."""
+
+
+class Forbidden(AccessProblem):
+    code = "forbidden"
+    title = ("Your role may not do this", "您的角色无权进行此操作")
+
+
+class NotFound(AccessProblem):
+    code = "not-found"
+    title = ("There is no such thing, or not for you", "不存在，或您无权查看")
+
+
+class QueryInvalid(Problem):
+    code = "query-invalid"
+    title = ("A filter or cursor makes no sense", "查询条件或游标无效")
+
+
+class PhotoProblem(Problem):
+    """A photo that was not kept."""
+
+
+class PhotoDigestMismatch(PhotoProblem):
+    code = "photo-digest-mismatch"
+    title = ("The bytes are not the photo that was named", "照片内容与其摘要不符")
+
+
+class PhotoTooLarge(PhotoProblem):
+    code = "photo-too-large"
+    title = ("The photo is too large", "照片过大")
+
+
+class PhotoInvalid(PhotoProblem):
+    code = "photo-invalid"
+    title = ("The photo's name is not a SHA-256", "照片名称不是 SHA-256 摘要")
+
+
+class ReferenceInvalid(Problem):
+    """A reference folder with errors; `details["errors"]` lists them by file and line. Nothing was loaded."""
+
+    code = "reference-invalid"
+    title = ("The reference data has errors; nothing was loaded", "基础数据有误，未加载任何内容")
+
+
+class Busy(Problem):
+    code = "busy"
+    title = ("The server is busy; nothing was stored, send again", "服务器繁忙，未保存任何内容，请重新发送")
+
+
+class Internal(Problem):
+    """A bug of ours. Its insides go to the log, never to the answer."""
+
+    code = "internal"
+    title = ("Something unexpected happened; send again later", "发生意外，请稍后重新发送")
+
+
+#: Why an operation is `quarantined`: stored as it came, not live, waiting for a person.
+QUARANTINE: dict[str, tuple[str, str]] = {
+    "invalid": ("A field is missing or wrong", "字段缺失或有误"),
+    "unreadable": ("The operation is not JSON that can be kept", "操作内容不是可保存的 JSON"),
+    "op-reused": ("This id was used before for something else", "该操作编号已用于其他内容"),
+    "op-too-large": ("The operation is too large", "操作内容过大"),
+    "unknown-kind": ("This kind of operation is not known", "未知的操作类型"),
+    "unknown-township": ("This township code was never valid", "不存在的镇街代码"),
+    "unknown-item": ("This enforcement item is not on any list", "执法事项不在任何清单中"),
+    "unknown-event-class": ("This event class is not in that edition", "该版本中没有此事件类别"),
+    "unknown-place": ("This designated place is not known", "未知的指定经营地点"),
+    "unknown-officer": ("There is no such account", "不存在的账号"),
+    "record-exists": ("A record with this id was created before", "该编号的记录已存在"),
+    "record-voided": ("The record was voided before", "记录已作废"),
+    "wrong-record-kind": ("The record is of another kind", "记录类型不符"),
+    "not-yours": ("The record belongs to another officer", "该记录属于其他执法人员"),
+    "unknown-base": ("The version this was made on never existed", "修改所依据的版本不存在"),
+    "internal": ("The server could not keep this one as it is", "服务器无法按原样处理此操作"),
+}
+
+#: What is remarked on a record that was accepted all the same. Figures stand beside the code in each note.
+NOTES: dict[str, tuple[str, str]] = {
+    "township-mismatch": ("The chosen township is not where the fix lies", "所选镇街与定位不一致"),
+    "township-uncertain": ("The fix lies within its accuracy of a limit", "定位靠近镇街边界，归属不确定"),
+    "township-retired": ("The township code was not valid that day", "镇街代码当日已停用"),
+    "outside-district": ("The fix lies in no township of the district", "定位不在本区任何镇街内"),
+    "not-delegated": ("The township may not enforce this item; refer it", "该事项未赋权本镇街，应移送"),
+    "item-not-in-force": ("The item was not in force that day", "该事项当日未生效"),
+    "place-not-in-force": ("The designated place was not open that day", "该指定地点当日未启用"),
+    "single-officer": ("Fewer than two officers; the law asks for two", "执法人员少于两人"),
+    "card-expired": ("The officer's card was not valid that day", "执法证当日已失效"),
+    "auxiliary-decided": (
+        "An auxiliary recorded a decision only an officer takes",
+        "辅助人员作出了执法决定",
+    ),
+    "not-on-patrol": ("The officer is not among the patrol's officers", "该人员不在巡查人员名单中"),
+    "clock-corrected": ("The phone's clock was off and was corrected", "手机时钟有误，已校正"),
+    "clock-unknown": ("When it happened can't be told", "无法确定发生时间"),
+    "no-fix": ("There is no usable position", "没有可用的定位"),
+    "poor-accuracy": ("The position is rough", "定位精度较差"),
+    "mock-location": ("The phone says the position is simulated", "手机标示为模拟定位"),
+    "crs-undeclared": ("The coordinate system was not declared", "未声明坐标系"),
+    "crs-doubtful": ("This source rarely gives that coordinate system", "该来源通常不使用所声明的坐标系"),
+    "auto-merged": ("Merged field by field with another change", "已与其他修改按字段合并"),
+    "counter-reused": ("This counter was used before by the installation", "该安装的计数器已被使用过"),
+}
