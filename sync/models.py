@@ -37,6 +37,7 @@ from sqlalchemy import (
     insert,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.sql import ColumnElement
 
@@ -655,6 +656,18 @@ def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str,
         _copy_rows(session.connection(), table, rows)
     else:
         session.execute(insert(table), list(rows))
+
+
+def upsert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert all rows; where the primary key exists, the row takes the new values."""
+    if not rows:
+        return
+    table = cast(Table, model.__table__)
+    on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = on_conflict(table)
+    keys = [column.name for column in table.primary_key]
+    fresh = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    session.execute(statement.on_conflict_do_update(index_elements=keys, set_=fresh), list(rows))
 
 
 def _copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
