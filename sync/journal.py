@@ -4,9 +4,9 @@ The counter row is touched last. Whoever commits later has the higher number, so
 skips a change (a serial or a time stamp would: see the README's decisions), and writers wait for each other only
 between that last statement and the commit.
 
-A link's hash is SHA-256 over the hash before it and the canonical JSON of [number, instant, entries]. Each entry is what
-one change swears to: for an operation its id, its fingerprint, its outcome and the digest of the record it led to, photos
-included. `sync/evidence.py` recomputes all of it.
+A link's hash is SHA-256 over the hash before it and the canonical JSON of [number, instant, entries]. Each entry is
+what one change swears to: for an operation its id, its fingerprint, its outcome and the digest of the record it led to,
+photos included. `sync/evidence.py` recomputes all of it.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import orjson
 from sqlalchemy import (
@@ -104,7 +104,7 @@ def has_word(column: Any, word: str) -> ColumnElement[bool]:
 class Base(DeclarativeBase):
     """Every table hangs here; `Base.metadata` is what migrations are compared with."""
 
-    type_annotation_map = {
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
         dt.datetime: UtcDateTime,
         dict[str, Any]: Json,
         list[Any]: Json,
@@ -211,7 +211,7 @@ class SignInFailures(Base):
 
 
 class Township(Base):
-    """A 镇 or 街道, or a code that was one; `successor_code` is the code that replaced it, also outside the district."""
+    """A 镇 or 街道, or a code that was one; `successor_code` replaced it, perhaps outside the district."""
 
     __tablename__ = "townships"
 
@@ -304,7 +304,7 @@ class Delegation(Base):
 
 
 class DesignatedPlace(Base):
-    """指定经营地点: where vendors are guided to; a GeoJSON Point or Polygon, with opening hours as people write them."""
+    """指定经营地点: where vendors are guided to; a GeoJSON Point or Polygon, hours as people write them."""
 
     __tablename__ = "designated_places"
 
@@ -381,7 +381,7 @@ class Operation(Base):
 
 
 class Batch(Base):
-    """One batch, when it first arrived: what is needed to give the same receipt again. `ops` are operation ids in order."""
+    """One batch when it first arrived, enough to give the same receipt again. `ops` are operation ids in order."""
 
     __tablename__ = "batches"
 
@@ -615,7 +615,7 @@ def prepare(engine: Engine) -> Engine:
     """The engine, set up so that what it acknowledges is durable and what it reads is consistent.
 
     SQLite: the driver's own transaction handling is switched off (it reads outside any transaction); `begin_write`
-    takes the write lock at once, readers never do. PostgreSQL needs nothing: READ COMMITTED suits the journal's counter.
+    takes the write lock at once, readers never do. PostgreSQL needs nothing: READ COMMITTED is what the journal wants.
     """
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)

@@ -1,8 +1,8 @@
 """Decides: where a position is in WGS 84, how far off it may be, and which township holds it.
 
 The one place for metres and datums. GCJ-02 and BD-09 are undone by fixed-point steps on the open formulas (the
-maintained libraries' single step is 1–2 m off; three steps come to 0.02 mm). CGCS2000 is taken as WGS 84: they differ by
-centimetres. Longitude before latitude, degrees; metres for distances.
+maintained libraries' single step is 1–2 m off; three steps come to 0.02 mm). CGCS2000 is taken as WGS 84: they differ
+by centimetres. Longitude before latitude, degrees; metres for distances.
 """
 
 from __future__ import annotations

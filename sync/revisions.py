@@ -1,0 +1,82 @@
+"""Decides: what an amend does to a record that may have moved on. Three-way, field by field; no last writer wins.
+
+Pure. A record's state is a mapping of field to value; its history is what each version set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The amend goes through: `fields` are what it changes; `alongside` whether other changes came in between."""
+
+    fields: dict[str, Any]
+    alongside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Both sides changed these fields to different values: (field, value at base, the server's, the phone's)."""
+
+    fields: tuple[tuple[str, Any, Any, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What one version changed: the fields it set, or the whole body for the first."""
+
+    version: int
+    fields: State
+
+
+def state_at(history: Iterable[Revision], version: int) -> dict[str, Any]:
+    """The state at a version, folded from what each version set."""
+    state: dict[str, Any] = {}
+    for revision in sorted(history, key=lambda revision: revision.version):
+        if revision.version <= version:
+            state |= revision.fields
+    return state
+
+
+def merge(base: State, live: State, wanted: State, *, moved: bool) -> Merged | Conflict:
+    """What becomes of `wanted`, made on `base`, when the server's state is `live`. `moved`: live is a later version.
+
+    Disjoint fields: both apply. The same value on both sides: applied. Different values of one field: conflict.
+    """
+    clashes = tuple(
+        (field, base.get(field), live.get(field), value)
+        for field, value in wanted.items()
+        if live.get(field) != base.get(field) and live.get(field) != value
+    )
+    return Conflict(clashes) if clashes else Merged(dict(wanted), moved)
+
+
+def holes(received: Iterable[Iterable[int]], unsent: Iterable[Iterable[int]], next_n: int) -> list[list[int]]:
+    """The counters below `next_n` that were used, neither received nor declared unsent: closed ranges in order."""
+    missing, expected = [], 1
+    for first, last in merge_ranges([*received, *unsent]):
+        if first >= next_n:
+            break
+        if first > expected:
+            missing.append([expected, first - 1])
+        expected = max(expected, last + 1)
+    if expected < next_n:
+        missing.append([expected, next_n - 1])
+    return missing
+
+
+def merge_ranges(ranges: Iterable[Iterable[int]]) -> list[list[int]]:
+    """Closed ranges in order, those that touch or overlap made one."""
+    merged: list[list[int]] = []
+    for first, last in sorted((first, last) for first, last in ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1][1] = max(merged[-1][1], last)
+        else:
+            merged.append([first, last])
+    return merged
