@@ -1,0 +1,662 @@
+"""Every JSON shape a phone sends, read strictly: what is wrong is found here, by pointer and code.
+
+Two levels, because a poison record must not delay its neighbours: the envelope is read or refused as a whole
+(`EnvelopeProblem`); an operation that can't be read or is not valid still becomes an `Operation`, with its raw bytes,
+an id and a `problem`, and is kept for a person to look at.
+
+Reading is fast where the body is exactly what a plain JSON writer produces, and careful everywhere else: JSON hides
+duplicate keys, numbers too large, NaN, lone surrogates and nesting without end, and each of them once gave a 500
+somewhere (traps.md).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from marshmallow import RAISE, Schema, ValidationError, fields
+
+from sync.clock import Stamp
+from sync.places import TO_WGS84
+from sync.problems import QUARANTINE, BatchTooLarge, EnvelopeInvalid, Malformed
+
+#: Operations in one batch at most; a phone answers 413 by sending half.
+MAX_OPERATIONS = 1_000
+#: One operation's JSON at most, bytes; a whole patrol's track in one operation is about 200 KiB.
+MAX_OPERATION_BYTES = 256 * 1024
+#: Flaws named per operation at most: enough to repair it, too few to fill a disk with.
+MAX_FLAWS = 20
+#: The largest integer that PostgreSQL's bigint and SQLite hold, and JavaScript's numbers do not round.
+MAX_WHOLE = 2**53 - 1
+
+MEASURES = ("educate", "publicise", "inform", "guide", "order_correction", "seize_goods", "refer", "none")
+STEPS = ("education", "warning", "order_correction", "case")
+RESPONSES = ("acknowledged", "refused")
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_CODES: dict[str, Any] = {"required": "required", "null": "null", "validator_failed": "invalid", "type": "type"}
+
+
+# ---------------------------------------------------------------- marshmallow's fields, made strict; messages are codes
+
+
+class Text(fields.String):
+    """Characters that both databases can keep: no NUL. `one_of` limits them to a list."""
+
+    default_error_messages = _CODES | {"nul": "nul", "too_long": "too-long", "one_of": "one-of", "format": "format"}
+
+    def __init__(
+        self, longest: int, *, one_of: tuple[str, ...] = (), pattern: re.Pattern[str] | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(metadata={"maxLength": longest} | ({"enum": list(one_of)} if one_of else {}), **kwargs)
+        self.longest, self.one_of, self.pattern = longest, one_of, pattern
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise self.make_error("type")
+        if len(value) > self.longest:
+            raise self.make_error("too_long")
+        if "\x00" in value:
+            raise self.make_error("nul")
+        if self.one_of and value not in self.one_of:
+            raise self.make_error("one_of")
+        if self.pattern and not self.pattern.fullmatch(value):
+            raise self.make_error("format")
+        return value
+
+
+class Whole(fields.Integer):
+    """A whole number within limits; never a boolean, a float or a string."""
+
+    default_error_messages = _CODES | {"range": "range"}
+
+    def __init__(self, least: int = 0, most: int = MAX_WHOLE, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": least, "maximum": most}, **kwargs)
+        self.least, self.most = least, most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if type(value) is not int:
+            raise self.make_error("type")
+        if not self.least <= value <= self.most:
+            raise self.make_error("range")
+        return value
+
+
+class Real(fields.Float):
+    """A finite number within limits; never a boolean or a string."""
+
+    default_error_messages = _CODES | {"range": "range"}
+
+    def __init__(self, least: float, most: float, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": least, "maximum": most}, **kwargs)
+        self.least, self.most = least, most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        if type(value) is not float and type(value) is not int:
+            raise self.make_error("type")
+        if not self.least <= value <= self.most:
+            raise self.make_error("range")
+        return value
+
+
+class Flag(fields.Boolean):
+    """True or false; never "yes", 1 or "true"."""
+
+    default_error_messages = _CODES
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("type")
+        return value
+
+
+class Uid(fields.UUID):
+    """A UUID in its usual form with dashes; other spellings of the same id would be other strings on the phone."""
+
+    default_error_messages = _CODES | {"format": "format"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> uuid.UUID:
+        if not isinstance(value, str):
+            raise self.make_error("type")
+        if not _UUID.fullmatch(value):
+            raise self.make_error("format")
+        return uuid.UUID(value)
+
+
+class Instant(fields.AwareDateTime):
+    """An RFC 3339 date-time with a zone, in UTC afterwards. Naive times are refused: nobody knows what they mean."""
+
+    default_error_messages = _CODES | {"format": "format", "naive": "naive-time"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dt.datetime:
+        if not isinstance(value, str):
+            raise self.make_error("type")
+        try:
+            instant = dt.datetime.fromisoformat(value)
+            if instant.tzinfo is None:
+                raise self.make_error("naive")
+            return instant.astimezone(dt.UTC)
+        except (ValueError, OverflowError) as error:
+            if isinstance(error, ValidationError):
+                raise
+            raise self.make_error("format") from error
+
+
+class Day(fields.Date):
+    """A calendar day, YYYY-MM-DD."""
+
+    default_error_messages = _CODES | {"format": "format"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dt.date:
+        if not isinstance(value, str):
+            raise self.make_error("type")
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError as error:
+            raise self.make_error("format") from error
+
+
+class Many(fields.List[Any]):
+    """A list with a longest length."""
+
+    default_error_messages = _CODES | {"invalid": "type", "too_long": "too-long"}
+
+    def __init__(self, inner: fields.Field[Any], longest: int, **kwargs: Any) -> None:
+        super().__init__(inner, metadata={"maxItems": longest}, **kwargs)
+        self.longest = longest
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list) and len(value) > self.longest:
+            raise self.make_error("too_long")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class Nested(fields.Nested):
+    """An object inside an object."""
+
+    default_error_messages = _CODES
+
+
+class Shape(Schema):
+    """An object whose every field is known: what a newer app adds waits for a person rather than being lost unseen."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages: dict[str, str] = {"unknown": "unknown-field", "type": "type"}  # noqa: RUF012
+
+
+# ---------------------------------------------------------------- shapes
+
+
+class AnchorShape(Shape):
+    """The server's time as a phone received it, and its own monotonic clock at that moment."""
+
+    server = Instant(required=True)
+    mono_ms = Whole(required=True)
+
+
+class StampShape(Shape):
+    """One moment as a phone's clocks saw it."""
+
+    wall = Instant(allow_none=True)
+    mono_ms = Whole(allow_none=True)
+    boot = Text(64, allow_none=True)
+    gnss = Instant(allow_none=True)
+    anchor = Nested(AnchorShape, allow_none=True)
+
+
+class FixShape(Shape):
+    """One position reading, as sent."""
+
+    lon = Real(-180, 180, required=True)
+    lat = Real(-90, 90, required=True)
+    accuracy_m = Real(0, 1_000_000, allow_none=True)
+    crs = Text(10, one_of=tuple(TO_WGS84), allow_none=True)
+    source = Text(40, allow_none=True)
+    age_ms = Whole(allow_none=True)
+    mock = Flag(allow_none=True)
+
+
+class PhotoShape(Shape):
+    """A photo that exists on the phone; its bytes follow by themselves."""
+
+    sha256 = Text(64, pattern=_SHA256, required=True)
+    bytes = Whole(1, required=True)
+    type = Text(60, required=True)
+    role = Text(20, allow_none=True)
+
+
+class PatrolBody(Shape):
+    officers = Many(Text(80), 20, required=True)
+    township = Text(12, required=True)
+    purpose = Text(500, allow_none=True, load_default=None)
+    started = Nested(StampShape, allow_none=True, load_default=None)
+    ended = Nested(StampShape, allow_none=True, load_default=None)
+
+
+class VendorShape(Shape):
+    """Who a vendor is, as told. The id is the phone's; a vendor known already keeps what was first told."""
+
+    id = Uid(required=True)
+    name = Text(80, allow_none=True)
+    phone = Text(40, allow_none=True)
+    stall = Text(80, allow_none=True)
+    plate = Text(20, allow_none=True)
+
+
+class PartyShape(Shape):
+    """A person or firm concerned by an incident."""
+
+    name = Text(80, allow_none=True)
+    role = Text(40, allow_none=True)
+    phone = Text(40, allow_none=True)
+    id_number = Text(40, allow_none=True)
+
+
+class IncidentBody(Shape):
+    patrol = Uid(required=True)
+    items = Many(Text(40), 50, required=True)
+    township = Text(12, allow_none=True, load_default=None)
+    event_class = Text(20, allow_none=True, load_default=None)
+    event_class_edition = Text(40, allow_none=True, load_default=None)
+    description = Text(4_000, allow_none=True, load_default=None)
+    measures = Many(Text(20, one_of=MEASURES), len(MEASURES), load_default=list)
+    designated_place = Text(40, allow_none=True, load_default=None)
+    vendor = Nested(VendorShape, allow_none=True, load_default=None)
+    parties = Many(Nested(PartyShape), 20, load_default=list)
+    no_penalty_reason = Text(500, allow_none=True, load_default=None)
+
+
+class WarningBody(Shape):
+    incident = Uid(required=True)
+    vendor = Uid(allow_none=True, load_default=None)
+    township = Text(12, allow_none=True, load_default=None)
+    step = Text(20, one_of=STEPS, required=True)
+    text = Text(4_000, allow_none=True, load_default=None)
+    deadline_on = Day(allow_none=True, load_default=None)
+    response = Text(20, one_of=RESPONSES, allow_none=True, load_default=None)
+
+
+class PointField(fields.Field[Any]):
+    """[lon, lat, mono_ms or null, accuracy_m or null]: an array, because a track has thousands of them."""
+
+    default_error_messages = _CODES | {"range": "range"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list) or len(value) != 4 or any(isinstance(part, bool) for part in value):
+            raise self.make_error("type")
+        lon, lat, mono_ms, accuracy_m = value
+        if not isinstance(lon, (int, float)) or not isinstance(lat, (int, float)):
+            raise self.make_error("type")
+        if not isinstance(mono_ms, (int, type(None))) or not isinstance(accuracy_m, (int, float, type(None))):
+            raise self.make_error("type")
+        if not (-180 <= lon <= 180 and -90 <= lat <= 90 and 0 <= (mono_ms or 0) <= MAX_WHOLE):
+            raise self.make_error("range")
+        return value
+
+
+class TrackBody(Shape):
+    crs = Text(10, one_of=tuple(TO_WGS84), allow_none=True, load_default=None)
+    points = Many(PointField(metadata={"type": "array"}), 5_000, required=True)
+
+
+class OperationShape(Shape):
+    """What every operation has."""
+
+    op = Uid(required=True)
+    n = Whole(1, required=True)
+    kind = Text(40, required=True)
+    record = Uid(required=True)
+    at = Nested(StampShape, required=True)
+
+
+class CreateShape(OperationShape):
+    fix = Nested(FixShape, allow_none=True)
+    photos = Many(Nested(PhotoShape), 100)
+
+
+class AmendShape(OperationShape):
+    base = Whole(1, 2**31 - 1, required=True)
+    photos = Many(Nested(PhotoShape), 100)
+
+
+class VoidShape(OperationShape):
+    reason = Text(500, required=True)
+
+
+BODIES: Mapping[str, type[Shape]] = {"patrol": PatrolBody, "incident": IncidentBody, "warning": WarningBody}
+
+#: The shape of each kind of operation.
+KINDS: Mapping[str, Schema] = {
+    **{
+        f"{record}.create": CreateShape.from_dict({"body": Nested(body, required=True)})()
+        for record, body in BODIES.items()
+    },
+    **{
+        f"{record}.amend": AmendShape.from_dict({"set": Nested(body(partial=True), required=True)})()
+        for record, body in BODIES.items()
+    },
+    **{f"{record}.void": VoidShape() for record in BODIES},
+    "track.append": OperationShape.from_dict({"body": Nested(TrackBody, required=True)})(),
+}
+
+
+class EnvelopeShape(Shape):
+    """A batch. `ops` are read one by one, so that one that is wrong does not delay the others."""
+
+    batch = Uid(required=True)
+    install = Uid(required=True)
+    app = Text(60, allow_none=True, load_default=None)
+    sent = Nested(StampShape, load_default=dict)
+    next_n = Whole(1, required=True)
+    unsent = Many(Many(Whole(1), 2), 10_000, load_default=list)
+    ops = fields.List(fields.Raw(), required=True, error_messages=_CODES | {"invalid": "type"})
+
+
+# ---------------------------------------------------------------- what reading gives
+
+
+@dataclass(slots=True)
+class Operation:
+    """One operation as it came. `problem` is set where it can't be taken; then only the first six fields count.
+
+    `id` is the phone's `op`; where that can't be read it is made from the fingerprint, so that a repeat is recognised.
+    """
+
+    raw: bytes
+    fingerprint: bytes
+    id: uuid.UUID
+    op: str | None = None
+    n: int | None = None
+    kind: str | None = None
+    record: uuid.UUID | None = None
+    problem: dict[str, Any] | None = None
+    at: Stamp = field(default_factory=Stamp)
+    fix: dict[str, Any] | None = None
+    photos: list[dict[str, Any]] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+    base: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A batch as it came, its operations in the order sent."""
+
+    batch: uuid.UUID
+    install: uuid.UUID
+    app: str | None
+    sent: Stamp
+    sent_raw: dict[str, Any]
+    next_n: int
+    unsent: list[list[int]]
+    operations: list[Operation]
+
+
+def problem(code: str, *errors: tuple[str, str], **details: Any) -> dict[str, Any]:
+    """Why an operation is quarantined, as phones and supervisors see it: `errors` are (pointer, code)."""
+    listed = [{"pointer": pointer, "code": flaw} for pointer, flaw in errors]
+    return {"code": code, "title": QUARANTINE[code][0], **({"errors": listed} if listed else {}), **details}
+
+
+def stamp(value: Mapping[str, Any] | None) -> Stamp:
+    """A moment from its validated shape."""
+    value = value or {}
+    anchor = value.get("anchor")
+    return Stamp(
+        value.get("wall"),
+        value.get("mono_ms"),
+        value.get("boot"),
+        value.get("gnss"),
+        (anchor["server"], anchor["mono_ms"]) if anchor else None,
+    )
+
+
+def read_envelope(raw: bytes) -> Envelope:
+    """The batch in a request's body. Raises Malformed, EnvelopeInvalid or BatchTooLarge; nothing else."""
+    head, operations = _read_plain(raw) or _read_carefully(raw)
+    if len(operations) > MAX_OPERATIONS:
+        raise BatchTooLarge(operations=len(operations), most=MAX_OPERATIONS)
+    try:
+        envelope = _ENVELOPE.load(head | {"ops": []})
+    except ValidationError as error:
+        raise EnvelopeInvalid(errors=[{"pointer": p, "code": c} for p, c in _flaws(error.messages)]) from None
+    _check_ranges(envelope["unsent"])
+    return Envelope(
+        envelope["batch"],
+        envelope["install"],
+        envelope["app"],
+        stamp(envelope["sent"]),
+        head.get("sent") or {},
+        envelope["next_n"],
+        envelope["unsent"],
+        [_read_operation(value, slice_) for value, slice_ in operations],
+    )
+
+
+_ENVELOPE = EnvelopeShape()
+
+
+def _check_ranges(unsent: list[list[int]]) -> None:
+    for index, pair in enumerate(unsent):
+        if len(pair) != 2 or pair[0] > pair[1]:
+            raise EnvelopeInvalid(errors=[{"pointer": f"/unsent/{index}", "code": "range"}])
+
+
+def fields_of(raw: bytes) -> dict[str, Any]:
+    """The fields an operation that was applied set on its record: a create's body, an amend's set."""
+    return _read_operation(orjson.loads(raw), raw).fields
+
+
+# ---------------------------------------------------------------- reading JSON
+
+
+class _Unreadable:
+    """Stands where an operation's JSON can't be kept as a value; `why` is a code."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def _read_plain(raw: bytes) -> tuple[dict[str, Any], list[tuple[Any, bytes]]] | None:
+    """Head and operations of a body that reads back to the very same bytes, so that nothing can hide in it; or None."""
+    try:
+        document = orjson.loads(raw)
+        if not isinstance(document, dict) or orjson.dumps(document) != raw:
+            return None
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    operations = document.pop("ops", None)
+    if not isinstance(operations, list):
+        raise EnvelopeInvalid(errors=[{"pointer": "/ops", "code": "type" if operations else "required"}])
+    return document, [(operation, orjson.dumps(operation)) for operation in operations]
+
+
+def _read_carefully(raw: bytes) -> tuple[dict[str, Any], list[tuple[Any, bytes]]]:
+    head_bytes, slices = _split(raw)
+    head = _parse(head_bytes)
+    if isinstance(head, _Unreadable):
+        raise Malformed(why=head.why)
+    if not isinstance(head, dict) or not isinstance(head.pop("ops", None), list):
+        raise EnvelopeInvalid(errors=[{"pointer": "/ops", "code": "required"}])
+    return head, [(_parse(slice_), slice_) for slice_ in slices]
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
+
+
+def _split(raw: bytes) -> tuple[bytes, list[bytes]]:
+    """The body with its `ops` emptied, and the bytes of each operation. Never recurses, whatever the nesting."""
+    depth, in_ops, last_string, start, first = 0, False, b"", 0, 0
+    slices: list[bytes] = []
+    for match in _TOKEN.finditer(raw):
+        token = match.group()
+        if token in b"[{":
+            depth += 1
+            if depth == 2 and token == b"[" and last_string == b'"ops"':
+                in_ops, start, first = True, match.end(), match.end()
+        elif in_ops and depth == 2 and token in b",]":
+            slices.append(raw[start : match.start()].strip())
+            start = match.end()
+            if token == b"]":
+                return raw[:first] + raw[match.start() :], slices if slices != [b""] else []
+        elif token in b"]}":
+            depth -= 1
+        if depth == 1 and token != b",":
+            last_string = token
+    return raw, []
+
+
+def _parse(raw: bytes) -> Any:
+    """The JSON value, or why it can't be kept as one."""
+    try:
+        value = json.loads(
+            raw.decode(),
+            object_pairs_hook=_object,
+            parse_constant=_refuse("not-a-number"),
+            parse_int=_whole,
+            parse_float=_real,
+        )
+        orjson.dumps(value)
+    except _Refused as refused:
+        return _Unreadable(str(refused))
+    except UnicodeDecodeError:
+        return _Unreadable("not-utf-8")
+    except orjson.JSONEncodeError as error:
+        return _Unreadable("too-deep" if "ecursion" in str(error) else "lone-surrogate")
+    except RecursionError:
+        return _Unreadable("too-deep")
+    except ValueError:
+        return _Unreadable("syntax")
+    return value
+
+
+class _Refused(Exception):
+    """A JSON value that reads differently from how it was written."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _Refused("duplicate-key")
+    return made
+
+
+def _refuse(why: str) -> Any:
+    def refuse(_text: str) -> Any:
+        raise _Refused(why)
+
+    return refuse
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**63:
+        raise _Refused("number-too-large")
+    return value
+
+
+def _real(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Refused("number-too-large")
+    return value
+
+
+# ---------------------------------------------------------------- reading one operation
+
+_OP_IN_RAW = re.compile(rb'"op"\s*:\s*"(' + _UUID.pattern.encode() + rb')"')
+
+
+def _read_operation(value: Any, raw: bytes) -> Operation:
+    if isinstance(value, _Unreadable):
+        found = _OP_IN_RAW.search(raw)
+        op = {"op": found.group(1).decode()} if found else {}
+        return _flawed(raw, op, problem("unreadable", ("", value.why)), hashlib.sha256(raw).digest())
+    if not isinstance(value, dict):
+        return _flawed(raw, {}, problem("invalid", ("", "type")), hashlib.sha256(raw).digest())
+    if len(raw) > MAX_OPERATION_BYTES:
+        return _flawed(raw, value, problem("op-too-large", bytes=len(raw), most=MAX_OPERATION_BYTES))
+    kind = value.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        return _flawed(raw, value, problem("unknown-kind", ("/kind", "required" if kind is None else "unknown")))
+    try:
+        loaded = KINDS[kind].load(value)
+    except ValidationError as error:
+        return _flawed(raw, value, problem("invalid", *_swapped(value, _flaws(error.messages))))
+    return _sound(value, raw, loaded)
+
+
+def _sound(value: dict[str, Any], raw: bytes, loaded: dict[str, Any]) -> Operation:
+    return Operation(
+        raw=raw,
+        fingerprint=fingerprint(value),
+        id=loaded["op"],
+        op=value["op"],
+        n=loaded["n"],
+        kind=loaded["kind"],
+        record=loaded["record"],
+        at=stamp(loaded["at"]),
+        fix=value.get("fix"),
+        photos=loaded.get("photos", []),
+        fields=loaded.get("body") or loaded.get("set") or {},
+        base=loaded.get("base"),
+        reason=loaded.get("reason"),
+    )
+
+
+def _flawed(raw: bytes, value: dict[str, Any], why: dict[str, Any], digest: bytes | None = None) -> Operation:
+    digest = digest or fingerprint(value)
+    op, record, kind, n = (value.get(name) for name in ("op", "record", "kind", "n"))
+    known = isinstance(op, str) and _UUID.fullmatch(op) is not None
+    return Operation(
+        raw=raw,
+        fingerprint=digest,
+        id=uuid.UUID(op) if known else derived_id(digest),
+        op=op if known else None,
+        n=n if type(n) is int and 1 <= n <= MAX_WHOLE else None,
+        kind=kind if isinstance(kind, str) and kind in KINDS else None,
+        record=uuid.UUID(record) if isinstance(record, str) and _UUID.fullmatch(record) else None,
+        problem=why,
+    )
+
+
+def fingerprint(value: Any) -> bytes:
+    """SHA-256 of an operation's canonical JSON: keys sorted, no white space, UTF-8."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def derived_id(*parts: bytes) -> uuid.UUID:
+    """An id that the same content always gets, for what has none of its own."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(b"".join(parts)).hexdigest())
+
+
+def _flaws(messages: Any, pointer: str = "") -> list[tuple[str, str]]:
+    return list(_walk(messages, pointer))[:MAX_FLAWS]
+
+
+def _walk(messages: Any, pointer: str) -> Iterator[tuple[str, str]]:
+    if isinstance(messages, dict):
+        for key, inner in messages.items():
+            step = "" if key == "_schema" else f"/{str(key)[:60].replace('~', '~0').replace('/', '~1')}"
+            yield from _walk(inner, pointer + step)
+    else:
+        for message in messages:
+            yield pointer, str(message)
+
+
+def _swapped(value: dict[str, Any], flaws: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The flaws, with a latitude out of range named `swapped` where it would do as a longitude."""
+    if ("/fix/lat", "range") not in flaws:
+        return flaws
+    lon, lat = value["fix"].get("lon"), value["fix"]["lat"]
+    looks_swapped = isinstance(lon, (int, float)) and abs(lon) <= 90 and abs(lat) <= 180
+    return [(p, "swapped" if (p, c) == ("/fix/lat", "range") and looks_swapped else c) for p, c in flaws]
