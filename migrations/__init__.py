@@ -1,0 +1,31 @@
+"""Bringing a database to the tables of `sync/models.py`, step by step, without a Flask app.
+
+`alembic upgrade head` does it from a shell, with the database in `DATABASE_URL`; `upgrade` does it from Python. The steps
+are in `versions/`: generated against PostgreSQL, run on both databases, and never changed once they are released.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+
+FOLDER = Path(__file__).parent
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """The database has the tables of this revision, all or nothing. What it holds stays."""
+    command.upgrade(_config(url), revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """The database has the tables of this earlier revision. What only the later ones could hold is lost."""
+    command.downgrade(_config(url), revision)
+
+
+def _config(url: str) -> Config:
+    config = Config(attributes={"url": url})
+    config.set_main_option("script_location", str(FOLDER))
+    config.set_main_option("path_separator", "os")
+    return config
