@@ -1,0 +1,40 @@
+"""The door on a database of its own, asked through Flask's test client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from field_api.app import create_app
+from field_api.database import db
+from field_api.settings import Settings
+
+#: Signs the tokens of tests and nothing else.
+SECRET = "only-for-tests-" * 3
+
+
+@pytest.fixture
+def make_app(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+    """Makes an app on an empty database; settings can be given by name: `make_app(batch_max_ops=3)`."""
+    made: list[Flask] = []
+
+    def make(**settings: Any) -> Flask:
+        given = {"secret": SECRET, "database_url": database_url, "store_folder": tmp_path / "photos"} | settings
+        made.append(create_app(Settings(**given)))
+        return made[-1]
+
+    yield make
+    for app in made:
+        with app.app_context():
+            db.engine.dispose()
+
+
+@pytest.fixture
+def client(make_app: Callable[..., Flask]) -> FlaskClient:
+    """Asks an app with the usual settings."""
+    return make_app().test_client()
