@@ -11,7 +11,7 @@ import datetime as dt
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import orjson
 from sqlalchemy import (
@@ -32,13 +32,15 @@ from sqlalchemy import (
     TypeDecorator,
     Uuid,
     and_,
+    bindparam,
     event,
     func,
     insert,
     text,
+    update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
 from sqlalchemy.sql import ColumnElement
 
 #: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
@@ -104,13 +106,16 @@ def has_word(column: Any, word: str) -> ColumnElement[bool]:
 class Base(DeclarativeBase):
     """Every table hangs here; `Base.metadata` is what migrations are compared with."""
 
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        dt.datetime: UtcDateTime,
-        dict[str, Any]: Json,
-        list[Any]: Json,
-        bytes: LargeBinary,
-        str: Text,
-    }
+    # Not as `type_annotation_map` of the class: Flask-SQLAlchemy makes its own subclass, which SQLAlchemy then refuses.
+    registry = registry(
+        type_annotation_map={
+            dt.datetime: UtcDateTime,
+            dict[str, Any]: Json,
+            list[Any]: Json,
+            bytes: LargeBinary,
+            str: Text,
+        }
+    )
 
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
@@ -336,7 +341,7 @@ class EventClass(Base):
 class Operation(Base):
     """One operation as it came, for ever. `id` is the phone's `op`, except for what reused an id or had none readable.
 
-    `outcome` is `applied`, `held`, `conflict` or `quarantined`; `version` and `digest` are the record's after it.
+    `outcome` is `applied`, `held`, `conflict` or `quarantined`; `version` is the record's after it.
     """
 
     __tablename__ = "operations"
@@ -374,7 +379,6 @@ class Operation(Base):
     occurred_method: Mapped[str | None]
     outcome: Mapped[str] = mapped_column(String(12))
     version: Mapped[int | None]
-    digest: Mapped[bytes | None]
     waits_for: Mapped[uuid.UUID | None] = mapped_column(Uuid)
     notes: Mapped[list[Any]]
     problem: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -662,12 +666,27 @@ def upsert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str,
     """Insert all rows; where the primary key exists, the row takes the new values."""
     if not rows:
         return
-    table = cast(Table, model.__table__)
-    on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    statement = on_conflict(table)
-    keys = [column.name for column in table.primary_key]
+    statement = insert_or(session, model)
+    keys = [column.name for column in statement.table.primary_key]
     fresh = {name: statement.excluded[name] for name in rows[0] if name not in keys}
     session.execute(statement.on_conflict_do_update(index_elements=keys, set_=fresh), list(rows))
+
+
+def insert_or(session: Session, model: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, as either database has them."""
+    on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    return on_conflict(cast(Table, model.__table__))
+
+
+def update_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each row, found by its primary key, takes the values given. Every row holds the same attributes."""
+    if not rows:
+        return
+    table = cast(Table, model.__table__)
+    keys = [column.name for column in table.primary_key]
+    same_row = and_(*(table.c[key] == bindparam(f"key_{key}") for key in keys))
+    statement = update(table).where(same_row).values({name: bindparam(name) for name in rows[0] if name not in keys})
+    session.execute(statement, [{(f"key_{k}" if k in keys else k): v for k, v in row.items()} for row in rows])
 
 
 def _copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

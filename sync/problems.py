@@ -8,6 +8,7 @@
     │   ├── TokenInvalid  BadCredentials  SignInThrottled
     │   └── AccountDisabled  InstallRevoked
     ├── AccessProblem        Forbidden  NotFound
+    ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
     ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid
     ├── ReferenceInvalid     a reference folder with errors, by file and line
@@ -112,6 +113,11 @@ class NotFound(AccessProblem):
     title = ("There is no such thing, or not for you", "不存在，或您无权查看")
 
 
+class AccountInvalid(Problem):
+    code = "account-invalid"
+    title = ("The account can't be made like this", "无法创建此账号")
+
+
 class QueryInvalid(Problem):
     code = "query-invalid"
     title = ("A filter or cursor makes no sense", "查询条件或游标无效")
@@ -155,7 +161,7 @@ class Internal(Problem):
     title = ("Something unexpected happened; send again later", "发生意外，请稍后重新发送")
 
 
-#: Why an operation is `quarantined`: stored as it came, not live, waiting for a person.
+#: Why an operation is `quarantined` (stored as it came, not live) or in `conflict`: it waits for a person.
 QUARANTINE: dict[str, tuple[str, str]] = {
     "invalid": ("A field is missing or wrong", "字段缺失或有误"),
     "unreadable": ("The operation is not JSON that can be kept", "操作内容不是可保存的 JSON"),
@@ -171,7 +177,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
     "record-voided": ("The record was voided before", "记录已作废"),
     "wrong-record-kind": ("The record is of another kind", "记录类型不符"),
     "not-yours": ("The record belongs to another officer", "该记录属于其他执法人员"),
-    "unknown-base": ("The version this was made on never existed", "修改所依据的版本不存在"),
+    "conflict": ("Another change of the same field came first", "同一字段已有其他修改"),
     "internal": ("The server could not keep this one as it is", "服务器无法按原样处理此操作"),
 }
 

@@ -1,0 +1,32 @@
+"""The app, put together: the ground floor first, then one blueprint per noun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from field_api import answers, api_document, database, health, identity, sign_in
+from field_api.settings import Settings
+
+#: Every noun of the URL, in the order of the API document.
+NOUNS: tuple[Any, ...] = (sign_in, health, api_document)
+
+
+def create_app(settings: Settings) -> Flask:
+    """The app for these settings. It connects to nothing before the first request."""
+    app = Flask(__name__, static_folder=None)
+    app.extensions["settings"] = settings
+    app.config["MAX_CONTENT_LENGTH"] = max(settings.batch_max_bytes, settings.photo_max_bytes)
+    settings.store_folder.mkdir(parents=True, exist_ok=True)
+    database.init_app(app, settings)
+    identity.init_app(app, settings)
+    api = api_document.init_app(app)
+    answers.init_app(app)
+    for noun in NOUNS:
+        api.register_blueprint(noun.blueprint)
+    if settings.trusted_proxies:
+        proxies = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,60 @@
+"""Sessions on the engine's tables, one per request, always left clean.
+
+A view that writes calls `sync.models.begin_write(session)` first and `session.commit()` once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from sqlite3 import OperationalError as SqliteError
+from typing import Any
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import exc, make_url
+
+from field_api.settings import Settings
+from sync.models import Base, prepare
+
+#: How long a statement on PostgreSQL waits for a lock, in ms; SQLite's wait is `sync.models.SQLITE_BUSY_MS`.
+POSTGRESQL_LOCK_MS = 10_000
+#: Connections kept open; up to `database_connections` are opened when needed.
+KEPT_CONNECTIONS = 8
+
+db = SQLAlchemy(model_class=Base)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """The app has its engine, prepared before anything connects."""
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = _engine_options(settings)
+    db.init_app(app)
+    with app.app_context():
+        prepare(db.engine)
+
+
+def _engine_options(settings: Settings) -> dict[str, Any]:
+    url = make_url(settings.database_url)
+    kept = min(KEPT_CONNECTIONS, settings.database_connections)
+    pool = {
+        "pool_size": kept,
+        "max_overflow": settings.database_connections - kept,
+        "pool_timeout": settings.database_wait_s,
+        "pool_pre_ping": True,
+    }
+    if url.get_backend_name() == "sqlite":
+        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        return pool
+    return pool | {"connect_args": {"options": f"-c lock_timeout={POSTGRESQL_LOCK_MS}"}}
+
+
+def is_busy(error: exc.SQLAlchemyError) -> bool:
+    """True where the same request may succeed later: no connection free, a lock not given in time, the server away.
+
+    SQLite also calls a statement that it does not understand operational; that is a bug and stays one.
+    """
+    if isinstance(error, exc.TimeoutError):
+        return True
+    if not isinstance(error, exc.OperationalError):
+        return False
+    return not isinstance(error.orig, SqliteError) or error.orig.sqlite_errorname != "SQLITE_ERROR"

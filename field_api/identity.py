@@ -1,0 +1,116 @@
+"""Who is asking: tokens made and read, roles demanded.
+
+A token names the account, the installation and the sign-in it belongs to; whether these still stand is asked of the
+database at every request, so that disabling an account works at once. Whatever is wrong with a token, the answer is 401
+`token-invalid`: a phone that takes another answer for final would lose its records.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from flask import Flask
+from flask_jwt_extended import JWTManager, create_access_token, create_refresh_token, get_jwt, verify_jwt_in_request
+from flask_jwt_extended.exceptions import JWTExtendedException
+from flask_smorest import Blueprint
+from jwt.exceptions import PyJWTError
+
+from field_api.database import db
+from field_api.settings import Settings
+from sync import accounts
+from sync.models import SignedIn
+from sync.problems import Forbidden, TokenInvalid
+
+View = Callable[..., Any]
+
+#: Who issues the tokens and for whom they are: a token of another service signed with the same key is worth nothing.
+SERVICE = "field-api"
+ALGORITHM = "HS256"
+#: How far the clocks of two servers may be apart, in seconds.
+LEEWAY_S = 10
+#: All that reading a token may raise, garbage in the header included: PyJWT lets a deeply nested one through
+#: as RecursionError, Flask-JWT-Extended an oddly split one as IndexError.
+_UNREADABLE = (PyJWTError, JWTExtendedException, LookupError, ValueError, TypeError, RecursionError)
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """The app makes and reads tokens of its own and no others."""
+    app.config.update(
+        JWT_SECRET_KEY=settings.secret,
+        JWT_ALGORITHM=ALGORITHM,
+        JWT_DECODE_ALGORITHMS=[ALGORITHM],
+        JWT_ENCODE_ISSUER=SERVICE,
+        JWT_DECODE_ISSUER=SERVICE,
+        JWT_ENCODE_AUDIENCE=SERVICE,
+        JWT_DECODE_AUDIENCE=SERVICE,
+        JWT_DECODE_LEEWAY=LEEWAY_S,
+        JWT_ACCESS_TOKEN_EXPIRES=dt.timedelta(seconds=settings.access_token_s),
+        JWT_REFRESH_TOKEN_EXPIRES=dt.timedelta(seconds=settings.refresh_token_s),
+    )
+    JWTManager(app)
+
+
+def tokens(grant: accounts.Grant) -> dict[str, str]:
+    """An access and a refresh token for this sign-in."""
+    claims = {"install": str(grant.who.install_id), "family": str(grant.family_id)}
+    identity = str(grant.who.account_id)
+    return {
+        "access_token": create_access_token(identity, additional_claims=claims),
+        "refresh_token": create_refresh_token(identity, additional_claims=claims | {"generation": grant.generation}),
+    }
+
+
+def read_token(*, refresh: bool = False) -> accounts.Claims:
+    """What the Bearer token of this request says. Raises TokenInvalid, whatever is wrong with it."""
+    try:
+        verify_jwt_in_request(refresh=refresh)
+        said = get_jwt()
+        return accounts.Claims(
+            int(said["sub"]),
+            uuid.UUID(said["install"]),
+            uuid.UUID(said["family"]),
+            int(said["generation"]) if refresh else None,
+        )
+    except _UNREADABLE as error:
+        raise TokenInvalid from error
+
+
+def roles(*names: str) -> Callable[[View], View]:
+    """The view is for accounts with one of these roles, and gets `who: SignedIn` as its first argument.
+
+    Goes directly below the route. The read transaction has ended when the view begins: none stays open
+    while a slow body is read.
+    """
+
+    def guard(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            who = _signed_in()
+            if who.role not in names:
+                raise Forbidden(roles=sorted(names))
+            return view(who, *args, **kwargs)
+
+        return _marked(Blueprint.doc(security=[{"bearer": []}])(guarded), names)
+
+    return guard
+
+
+def public(view: View) -> View:
+    """The view is open to anyone."""
+    return _marked(Blueprint.doc(security=[])(view), ("anyone",))
+
+
+def _signed_in() -> SignedIn:
+    claims, session = read_token(), db.session()
+    grant = accounts.signed_in(session, claims, now=dt.datetime.now(dt.UTC))
+    session.rollback()
+    return grant.who
+
+
+def _marked(view: View, names: tuple[str, ...]) -> View:
+    view.roles = names  # type: ignore[attr-defined]
+    return view

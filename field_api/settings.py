@@ -1,0 +1,89 @@
+"""What the environment says, read once. Units stand in the names; every variable is a row of the README's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+#: Where files go unless a variable says otherwise: beside the two packages.
+INSTANCE_FOLDER = Path(__file__).resolve().parent.parent / "instance"
+#: HS256 keys shorter than the hash weaken it (RFC 7518 §3.2).
+SECRET_MIN_BYTES = 32
+#: Variables that are not `FIELD_API_` and the name in capitals.
+_VARIABLES = {"database_url": "DATABASE_URL"}
+
+
+class SettingsInvalid(Exception):
+    """A variable of the environment is missing or makes no sense; the server does not start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Every limit and place the server works with. Raises SettingsInvalid where a value can't be worked with."""
+
+    #: Signs the tokens; at least 32 bytes. There is no default: whoever knows it can be anyone.
+    secret: str
+    database_url: str = f"sqlite:///{INSTANCE_FOLDER / 'field.sqlite'}"
+    #: Where photos are kept.
+    store_folder: Path = INSTANCE_FOLDER / "photos"
+
+    batch_max_ops: int = 1_000
+    #: Unpacked.
+    batch_max_bytes: int = 8 * 1024 * 1024
+    photo_max_bytes: int = 20 * 1024 * 1024
+
+    access_token_s: int = 15 * 60
+    refresh_token_s: int = 90 * 24 * 3600
+
+    #: Failed sign-ins within one window before a name or an address has to wait for the window's end.
+    sign_in_window_s: int = 15 * 60
+    sign_in_max_per_account: int = 10
+    #: Larger: a whole office may sit behind one address.
+    sign_in_max_per_address: int = 100
+
+    #: Connections of one process: at least its threads, and for all processes fewer than the database allows.
+    database_connections: int = 32
+    database_wait_s: int = 5
+    #: Reverse proxies in front whose X-Forwarded-For and -Proto are believed.
+    trusted_proxies: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.secret.encode()) < SECRET_MIN_BYTES:
+            raise SettingsInvalid(f"FIELD_API_SECRET has to be at least {SECRET_MIN_BYTES} bytes long")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < (field.name != "trusted_proxies"):
+                raise SettingsInvalid(f"{variable(field.name)} is too small: {value}")
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Settings:
+        """The settings these variables ask for; an empty one counts as not set.
+
+        Raises SettingsInvalid without a secret, or where a number isn't one.
+        """
+        given = {field.name: env.get(variable(field.name), "") for field in fields(cls)}
+        if not given["secret"]:
+            raise SettingsInvalid(
+                "FIELD_API_SECRET is not set, and there is no default. "
+                "Make one: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            )
+        return cls(**{name: _read(name, text) for name, text in given.items() if text})
+
+
+def variable(name: str) -> str:
+    """The environment's variable for the setting of this name."""
+    return _VARIABLES.get(name, f"FIELD_API_{name.upper()}")
+
+
+def _read(name: str, text: str) -> Any:
+    kind = Settings.__annotations__[name]
+    if kind == "Path":
+        return Path(text)
+    if kind != "int":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsInvalid(f"{variable(name)} is not a whole number: {text!r}") from None

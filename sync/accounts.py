@@ -1,0 +1,365 @@
+"""Who may ask: accounts, their installations, and signing in.
+
+Signing in takes two transactions, so that none is open during the 100 ms a password takes: `begin_sign_in` counts the
+attempt, `check_password` looks at nothing but what it was given, `sign_in` opens a token family. Tokens themselves are
+made by the door. Refresh tokens are used once: the family keeps the generation that may come next, and an older one
+means that two hold the same token, so the family ends and whoever is honest signs in again.
+
+Every function that changes something wants a transaction begun with `begin_write`; the caller commits.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+import secrets
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from argon2 import PasswordHasher
+from argon2.exceptions import VerifyMismatchError
+from sqlalchemy import and_, case, delete, literal, or_, select, update
+from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
+
+from sync.clock import local_day
+from sync.models import (
+    ROLES,
+    Account,
+    Installation,
+    Posting,
+    SignedIn,
+    SignInFailures,
+    TokenFamily,
+    Township,
+    UtcDateTime,
+    insert_or,
+)
+from sync.problems import (
+    AccountDisabled,
+    AccountInvalid,
+    BadCredentials,
+    InstallRevoked,
+    NotFound,
+    SignInThrottled,
+    TokenInvalid,
+)
+
+#: OWASP's smaller recommendation for Argon2id: 19 MiB, 2 passes, 1 lane; 97 ms here.
+HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+#: The hash an unknown name is checked against, so that it takes as long as a known one.
+NOBODYS_HASH = HASHER.hash(secrets.token_urlsafe())
+#: NIST SP 800-63B §5.1.1.1.
+PASSWORD_MIN_CHARS = 8
+USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,80}")
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """How many sign-ins may fail within one window, for one account name and from one address."""
+
+    window: dt.timedelta
+    max_per_account: int
+    max_per_address: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A sign-in that was counted and now has to show its password. `account_id` is None for an unknown name."""
+
+    account_id: int | None
+    password_hash: str
+    account_key: str
+    address_key: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a token says of itself, read by the door. `generation` is None in an access token."""
+
+    account_id: int
+    install_id: uuid.UUID
+    family_id: uuid.UUID
+    generation: int | None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One sign-in that stands: what the door makes tokens of, and what it says of the account."""
+
+    family_id: uuid.UUID
+    generation: int
+    who: SignedIn
+    full_name: str
+    card_until_on: dt.date | None
+
+
+# ---------------------------------------------------------------- accounts
+
+
+def add(
+    session: Session,
+    username: str,
+    password: str,
+    *,
+    full_name: str,
+    role: str,
+    now: dt.datetime,
+    townships: Iterable[str] = (),
+    card_number: str | None = None,
+    card_from_on: dt.date | None = None,
+    card_until_on: dt.date | None = None,
+) -> Account:
+    """A new account, posted to these townships from today. Raises AccountInvalid if it can't be made like this."""
+    username, townships = _spelt(username), frozenset(townships)
+    _check(session, username, password, role, townships)
+    account = Account(
+        username=username,
+        full_name=full_name,
+        role=role,
+        password_hash=HASHER.hash(password),
+        card_number=card_number,
+        card_from_on=card_from_on,
+        card_until_on=card_until_on,
+        created_at=now,
+    )
+    session.add(account)
+    session.flush()
+    today = local_day(now)
+    session.add_all(Posting(account_id=account.id, township_code=code, from_on=today) for code in sorted(townships))
+    session.flush()
+    return account
+
+
+def set_password(session: Session, username: str, password: str, *, now: dt.datetime) -> None:
+    """The account has this password, and every phone of it has to sign in again. Raises NotFound, AccountInvalid."""
+    _check_password_rules(password)
+    account = _named(session, username)
+    account.password_hash = HASHER.hash(password)
+    _end_families(session, TokenFamily.account_id == account.id, because="password-changed", now=now)
+
+
+def disable(session: Session, username: str, *, now: dt.datetime) -> None:
+    """The account can do nothing any more, from its next request on. Raises NotFound."""
+    _named(session, username).disabled_at = now
+
+
+def revoke_installation(session: Session, install_id: uuid.UUID, *, now: dt.datetime) -> None:
+    """This installation can do nothing any more, whoever signs in on it. Raises NotFound."""
+    installation = session.get(Installation, install_id)
+    if installation is None:
+        raise NotFound
+    installation.revoked_at = now
+
+
+def _spelt(username: str) -> str:
+    """The name as it is kept: phones like to begin it with a capital and end it with a space."""
+    return username.strip().lower()
+
+
+def _named(session: Session, username: str) -> Account:
+    account = session.scalar(select(Account).where(Account.username == _spelt(username)))
+    if account is None:
+        raise NotFound(f"no account is called {username}")
+    return account
+
+
+def _check(session: Session, username: str, password: str, role: str, townships: frozenset[str]) -> None:
+    if not USERNAME.fullmatch(username):
+        raise AccountInvalid("a user name has 1 to 80 characters and no spaces")
+    if role not in ROLES:
+        raise AccountInvalid(f"the roles are {', '.join(ROLES)}")
+    _check_password_rules(password)
+    if session.scalar(select(Account.id).where(Account.username == username)) is not None:
+        raise AccountInvalid(f"{username} exists")
+    if unknown := townships - set(session.scalars(select(Township.code).where(Township.code.in_(townships)))):
+        raise AccountInvalid(f"no township has the code {', '.join(sorted(unknown))}")
+
+
+def _check_password_rules(password: str) -> None:
+    if len(password) < PASSWORD_MIN_CHARS:
+        raise AccountInvalid(f"a password has at least {PASSWORD_MIN_CHARS} characters")
+
+
+# ---------------------------------------------------------------- signing in
+
+
+def begin_sign_in(session: Session, username: str, address: str, throttle: Throttle, *, now: dt.datetime) -> Attempt:
+    """The attempt, counted as a failure until it succeeds: many at once can't outrun the count.
+
+    Raises SignInThrottled if this name or this address failed too often. A phone that is signed in isn't affected.
+    """
+    username = _spelt(username)
+    account_key, address_key = f"account {username}", f"address {address}"
+    limits = {account_key: throttle.max_per_account, address_key: throttle.max_per_address}
+    ends = [
+        started_at + throttle.window
+        for key, started_at, failures in _count_failure(session, limits, now - throttle.window, now)
+        if failures > limits[key]
+    ]
+    if ends:
+        raise SignInThrottled(retry_after_s=math.ceil((max(ends) - now).total_seconds()))
+    found = session.execute(select(Account.id, Account.password_hash).where(Account.username == username)).first()
+    account_id, password_hash = found or (None, NOBODYS_HASH)
+    return Attempt(account_id, password_hash, account_key, address_key)
+
+
+def check_password(attempt: Attempt, password: str) -> None:
+    """Nothing, if the password is right. Raises BadCredentials, after the same time, whether the name exists or not."""
+    try:
+        HASHER.verify(attempt.password_hash, password)
+    except VerifyMismatchError:
+        raise BadCredentials from None
+
+
+def sign_in(session: Session, attempt: Attempt, install_id: uuid.UUID, app: str | None, *, now: dt.datetime) -> Grant:
+    """A new token family on this installation, which from now on is this account's; earlier families on it end.
+
+    Raises AccountDisabled, InstallRevoked.
+    """
+    _take_installation(session, attempt, install_id, app, now)
+    _end_families(session, TokenFamily.install_id == install_id, because="signed-in-again", now=now)
+    family = TokenFamily(
+        id=uuid.uuid4(), account_id=attempt.account_id, install_id=install_id, generation=1, created_at=now
+    )
+    session.add(family)
+    session.flush()
+    _uncount_failure(session, attempt)
+    return _standing(session, family.id, local_day(now))
+
+
+def refresh(session: Session, claims: Claims, *, now: dt.datetime) -> Grant | None:
+    """The grant with its next generation; of two that use one token, one gets it.
+
+    None if the token was used before: then the family has ended, which the caller has to commit all the same.
+    Raises what `signed_in` raises.
+    """
+    grant = signed_in(session, claims, now=now)
+    family = TokenFamily.id == claims.family_id
+    generation = session.execute(
+        update(TokenFamily)
+        .where(family, TokenFamily.generation == claims.generation, TokenFamily.ended_at.is_(None))
+        .values(generation=TokenFamily.generation + 1)
+        .returning(TokenFamily.generation)
+    ).scalar()
+    if generation is None:
+        _end_families(session, family, because="token-reused", now=now)
+        return None
+    return replace(grant, generation=generation)
+
+
+def sign_out(session: Session, who: SignedIn, *, now: dt.datetime) -> None:
+    """No token of this account on this installation is worth anything any more."""
+    own = and_(TokenFamily.account_id == who.account_id, TokenFamily.install_id == who.install_id)
+    _end_families(session, own, because="signed-out", now=now)
+
+
+def signed_in(session: Session, claims: Claims, *, now: dt.datetime) -> Grant:
+    """The grant that this token is of, in one query, if it stands today.
+
+    Raises AccountDisabled, InstallRevoked, else TokenInvalid where the sign-in ended, is unknown or another's.
+    """
+    grant = _standing(session, claims.family_id, local_day(now))
+    if (grant.who.account_id, grant.who.install_id) != (claims.account_id, claims.install_id):
+        raise TokenInvalid
+    return grant
+
+
+def _standing(session: Session, family_id: uuid.UUID, today: dt.date) -> Grant:
+    posted = and_(
+        Posting.account_id == Account.id,
+        Posting.from_on <= today,
+        or_(Posting.until_on.is_(None), Posting.until_on >= today),
+    )
+    rows = session.execute(
+        select(
+            Account.id,
+            Account.username,
+            Account.role,
+            Account.full_name,
+            Account.card_until_on,
+            Account.disabled_at,
+            Installation.account_id.label("holder_id"),
+            Installation.revoked_at,
+            TokenFamily.install_id,
+            TokenFamily.generation,
+            TokenFamily.ended_at,
+            Posting.township_code,
+        )
+        .select_from(TokenFamily)
+        .join(Account, Account.id == TokenFamily.account_id)
+        .join(Installation, Installation.id == TokenFamily.install_id)
+        .outerjoin(Posting, posted)
+        .where(TokenFamily.id == family_id)
+    ).all()
+    if not rows:
+        raise TokenInvalid
+    found = rows[0]
+    if found.disabled_at:
+        raise AccountDisabled
+    if found.revoked_at:
+        raise InstallRevoked
+    if found.ended_at or found.holder_id != found.id:
+        raise TokenInvalid
+    townships = frozenset(row.township_code for row in rows if row.township_code)
+    who = SignedIn(found.id, found.username, found.role, townships, found.install_id)
+    return Grant(family_id, found.generation, who, found.full_name, found.card_until_on)
+
+
+def _take_installation(
+    session: Session, attempt: Attempt, install_id: uuid.UUID, app: str | None, now: dt.datetime
+) -> None:
+    fresh = insert_or(session, Installation).values(
+        id=install_id,
+        account_id=attempt.account_id,
+        created_at=now,
+        received=[],
+        unsent=[],
+        next_n=1,
+    )
+    session.execute(fresh.on_conflict_do_nothing())
+    session.execute(
+        update(Installation).where(Installation.id == install_id).values(account_id=attempt.account_id, app=app)
+    )
+
+
+def _end_families(session: Session, which: ColumnElement[bool], *, because: str, now: dt.datetime) -> None:
+    session.execute(
+        update(TokenFamily).where(which, TokenFamily.ended_at.is_(None)).values(ended_at=now, ended_because=because)
+    )
+
+
+def _count_failure(
+    session: Session, keys: Iterable[str], expired_at: dt.datetime, now: dt.datetime
+) -> list[tuple[str, dt.datetime, int]]:
+    """(key, start of its window, failures in it) with this one counted; windows that are over are forgotten.
+
+    One statement in the order of the keys, so that two at once never wait for each other in a circle; what others are
+    counting right now is left to them.
+    """
+    of = SignInFailures
+    over = of.window_started_at <= expired_at
+    counted = insert_or(session, of).values(
+        [{"key": key, "window_started_at": now, "failures": 1} for key in sorted(keys)]
+    )
+    rows = session.execute(
+        counted.on_conflict_do_update(
+            index_elements=["key"],
+            set_={
+                "window_started_at": case((over, literal(now, UtcDateTime())), else_=of.window_started_at),
+                "failures": case((over, 1), else_=of.failures + 1),
+            },
+        ).returning(of.key, of.window_started_at, of.failures)
+    ).all()
+    forgotten = select(of.key).where(over).with_for_update(skip_locked=True)
+    session.execute(delete(of).where(of.key.in_(forgotten)).execution_options(synchronize_session=False))
+    return [(row.key, row.window_started_at, row.failures) for row in rows]
+
+
+def _uncount_failure(session: Session, attempt: Attempt) -> None:
+    """The name starts anew; the address only gets this one back, or a thief's own account would reset its count."""
+    of = SignInFailures
+    session.execute(update(of).where(of.key == attempt.address_key).values(failures=of.failures - 1))
+    session.execute(delete(of).where(of.key == attempt.account_key))

@@ -1,0 +1,8 @@
+"""Builds the app from the environment; nothing else. Raises SettingsInvalid without a FIELD_API_SECRET."""
+
+import os
+
+from field_api.app import create_app
+from field_api.settings import Settings
+
+app = create_app(Settings.from_environment(os.environ))
