@@ -17,8 +17,9 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from field_api.database import db, is_busy
+from field_api.database import db
 from sync import problems
+from sync.models import is_busy
 from sync.problems import Problem
 
 log = logging.getLogger(__name__)

@@ -6,12 +6,11 @@ A view that writes calls `sync.models.begin_write(session)` first and `session.c
 from __future__ import annotations
 
 from pathlib import Path
-from sqlite3 import OperationalError as SqliteError
 from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import exc, make_url
+from sqlalchemy import make_url
 
 from field_api.settings import Settings
 from sync.models import Base, prepare
@@ -46,15 +45,3 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
         Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
         return pool
     return pool | {"connect_args": {"options": f"-c lock_timeout={POSTGRESQL_LOCK_MS}"}}
-
-
-def is_busy(error: exc.SQLAlchemyError) -> bool:
-    """True where the same request may succeed later: no connection free, a lock not given in time, the server away.
-
-    SQLite also calls a statement that it does not understand operational; that is a bug and stays one.
-    """
-    if isinstance(error, exc.TimeoutError):
-        return True
-    if not isinstance(error, exc.OperationalError):
-        return False
-    return not isinstance(error.orig, SqliteError) or error.orig.sqlite_errorname != "SQLITE_ERROR"

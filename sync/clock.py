@@ -1,10 +1,10 @@
 """Decides: when something happened, and how sure that is.
 
-A phone's wall clock is only a claim: it may be ten years off. Its monotonic clock counts truly between two moments of one
-boot. So the best evidence is, in this order: `mono` (recorded and sent in the same boot: count back from the arrival),
-`anchor` (a server's time the phone kept in the boot of the record), `gnss` (the satellites' time), `wall-offset` (the
-wall clock corrected by how far off it was when sending), `wall`. The first that is plausible wins; when none is, the
-arrival is all there is (`arrival`, without an error in ms: nobody knows).
+A phone's wall clock is only a claim: it may be ten years off. Its monotonic clock counts truly between two moments of
+one boot. So the best evidence is, in this order: `mono` (recorded and sent in the same boot: count back from the
+arrival), `anchor` (a server's time the phone kept in the boot of the record), `gnss` (the satellites' time),
+`wall-offset` (the wall clock corrected by how far off it was when sending), `wall`. The first that is plausible wins;
+when none is, the arrival is all there is (`arrival`, without an error in ms: nobody knows).
 
 Nothing here orders, decides who wins or expires anything. Errors in ms.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: Days are calendar days in Xiaoshan; China has had one zone and no summer time since 1991.
@@ -50,7 +50,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """When a batch arrived, what the phone's clocks said when it was sent, and how long it was under way at most, ms."""
+    """When a batch arrived, what the phone's clocks said at sending, and how long it was under way at most, in ms."""
 
     at: dt.datetime
     sent: Stamp
@@ -75,9 +75,7 @@ def occurred(stamp: Stamp, arrival: Arrival) -> Occurred:
     """When the stamped moment was, by the best evidence that is plausible."""
     for candidate in _candidates(stamp, arrival):
         if _plausible(candidate.at, arrival.at):
-            return (
-                candidate if candidate.at <= arrival.at else Occurred(arrival.at, candidate.error_ms, candidate.method)
-            )
+            return replace(candidate, at=min(candidate.at, arrival.at))
     return Occurred(arrival.at, None, "arrival")
 
 

@@ -15,7 +15,7 @@ import datetime as dt
 import hashlib
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,24 @@ class Change:
 def canonical(value: Any) -> bytes:
     """The one way to write a JSON value: UTF-8, keys sorted, no white space. Instants are written as RFC 3339 UTC."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_UTC_Z)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON, in hex: what the chain keeps of a state."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def record_digest(state: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) -> str:
+    """The digest of a patrol, incident or warning: all its columns, photos' digests among them, and its item links."""
+    return digest_of([state, links])
+
+
+def operation_evidence(
+    operation_id: uuid.UUID, fingerprint: bytes, officer_id: int, received_at: dt.datetime
+) -> list[Any]:
+    """What the chain keeps of an operation's arrival; its outcome and version follow behind."""
+    instant = received_at.astimezone(dt.UTC).isoformat(timespec="microseconds")
+    return ["operation", str(operation_id), fingerprint.hex(), officer_id, instant]
 
 
 def start(session: Session) -> None:

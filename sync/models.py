@@ -8,6 +8,7 @@ Asia/Shanghai; `from_on` and `until_on` are the first and the last day in force,
 from __future__ import annotations
 
 import datetime as dt
+import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +35,11 @@ from sqlalchemy import (
     and_,
     bindparam,
     event,
+    exc,
     func,
     insert,
     text,
+    type_coerce,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -99,8 +102,8 @@ class Words(TypeDecorator[list[str]]):
 
 
 def has_word(column: Any, word: str) -> ColumnElement[bool]:
-    """True where the `Words` column holds this word."""
-    return func.coalesce(column, "").cast(Text).contains(f" {word} ", autoescape=True)
+    """True where the `Words` column holds this word. The bare column: PostgreSQL then knows how common the word is."""
+    return type_coerce(column, Text).contains(f" {word} ", autoescape=True)
 
 
 class Base(DeclarativeBase):
@@ -644,6 +647,31 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+#: SQLSTATE classes that pass by themselves: connection, rollback (deadlock), resources, locks, intervention, system.
+_PASSING_STATES = ("08", "40", "53", "55", "57", "58")
+#: SQLite's errors that pass by themselves.
+_PASSING_NAMES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_CANTOPEN")
+
+
+def is_busy(error: BaseException) -> bool:
+    """True where the same request may succeed later: no connection free, a lock not given in time, the server away.
+
+    Both drivers also call operational what is only a statement they can't take; that is a bug and stays one.
+    """
+    if isinstance(error, exc.TimeoutError):
+        return True
+    if not isinstance(error, exc.DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return error.orig.sqlite_errorname.startswith(_PASSING_NAMES)
+    state = getattr(error.orig, "sqlstate", None)
+    return (
+        error.connection_invalidated
+        or (isinstance(error, exc.OperationalError) and state is None)
+        or (state is not None and state.startswith(_PASSING_STATES))
+    )
 
 
 def begin_write(session: Session) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,15 +227,13 @@ def _flatten(coordinates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return coordinates[:, :2] * (_METRES_PER_DEGREE_LON, _METRES_PER_DEGREE_LAT)
 
 
-def location_notes(located: Located | None, chosen: str | None) -> list[Note]:
-    """Remarks on a township chosen by a person and one found by position that do not agree."""
-    if located is None:
-        return []
-    if located.how == "outside":
+def location_notes(how: str, code: str | None, candidates: Sequence[str], chosen: str | None) -> list[Note]:
+    """Remarks on a township chosen by a person and one found by position (see `Located`) that do not agree."""
+    if how == "outside":
         return [{"code": "outside-district"}]
     notes: list[Note] = []
-    if located.how == "uncertain":
-        notes.append({"code": "township-uncertain", "candidates": list(located.candidates)})
-    if chosen is not None and chosen not in located.candidates:
-        notes.append({"code": "township-mismatch", "chosen": chosen, "located": located.code})
+    if how == "uncertain":
+        notes.append({"code": "township-uncertain", "candidates": list(candidates)})
+    if chosen is not None and chosen not in candidates:
+        notes.append({"code": "township-mismatch", "chosen": chosen, "located": code})
     return notes

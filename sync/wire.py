@@ -36,6 +36,9 @@ MAX_FLAWS = 20
 #: The largest integer that PostgreSQL's bigint and SQLite hold, and JavaScript's numbers do not round.
 MAX_WHOLE = 2**53 - 1
 
+#: The list of event classes that a code without an edition is taken from.
+CURRENT_EDITION = "GB/T 47678.5-2026"
+
 MEASURES = ("educate", "publicise", "inform", "guide", "order_correction", "seize_goods", "refer", "none")
 STEPS = ("education", "warning", "order_correction", "case")
 RESPONSES = ("acknowledged", "refused")
@@ -267,7 +270,7 @@ class IncidentBody(Shape):
     items = Many(Text(40), 50, required=True)
     township = Text(12, allow_none=True, load_default=None)
     event_class = Text(20, allow_none=True, load_default=None)
-    event_class_edition = Text(40, allow_none=True, load_default=None)
+    event_class_edition = Text(40, load_default=CURRENT_EDITION)
     description = Text(4_000, allow_none=True, load_default=None)
     measures = Many(Text(20, one_of=MEASURES), len(MEASURES), load_default=list)
     designated_place = Text(40, allow_none=True, load_default=None)
@@ -421,6 +424,11 @@ def stamp(value: Mapping[str, Any] | None) -> Stamp:
     )
 
 
+def stamp_of(sent_raw: Mapping[str, Any]) -> Stamp:
+    """The moment a batch was sent, from what was kept of it."""
+    return stamp(_STAMP.load(sent_raw))
+
+
 def read_envelope(raw: bytes) -> Envelope:
     """The batch in a request's body. Raises Malformed, EnvelopeInvalid or BatchTooLarge; nothing else."""
     head, operations = _read_plain(raw) or _read_carefully(raw)
@@ -439,11 +447,11 @@ def read_envelope(raw: bytes) -> Envelope:
         head.get("sent") or {},
         envelope["next_n"],
         envelope["unsent"],
-        [_read_operation(value, slice_) for value, slice_ in operations],
+        [read_operation(value, slice_) for value, slice_ in operations],
     )
 
 
-_ENVELOPE = EnvelopeShape()
+_ENVELOPE, _STAMP = EnvelopeShape(), StampShape()
 
 
 def _check_ranges(unsent: list[list[int]]) -> None:
@@ -454,7 +462,7 @@ def _check_ranges(unsent: list[list[int]]) -> None:
 
 def fields_of(raw: bytes) -> dict[str, Any]:
     """The fields an operation that was applied set on its record: a create's body, an amend's set."""
-    return _read_operation(orjson.loads(raw), raw).fields
+    return read_operation(orjson.loads(raw), raw).fields
 
 
 # ---------------------------------------------------------------- reading JSON
@@ -576,13 +584,14 @@ def _real(text: str) -> float:
 _OP_IN_RAW = re.compile(rb'"op"\s*:\s*"(' + _UUID.pattern.encode() + rb')"')
 
 
-def _read_operation(value: Any, raw: bytes) -> Operation:
+def read_operation(value: Any, raw: bytes) -> Operation:
+    """The operation in a JSON value; `raw` are the bytes it was read from. What is wrong with it is its `problem`."""
     if isinstance(value, _Unreadable):
         found = _OP_IN_RAW.search(raw)
         op = {"op": found.group(1).decode()} if found else {}
-        return _flawed(raw, op, problem("unreadable", ("", value.why)), hashlib.sha256(raw).digest())
+        return _flawed(raw, op, problem("unreadable", ("", value.why)), _digest(value, raw))
     if not isinstance(value, dict):
-        return _flawed(raw, {}, problem("invalid", ("", "type")), hashlib.sha256(raw).digest())
+        return _flawed(raw, {}, problem("invalid", ("", "type")), _digest(value, raw))
     if len(raw) > MAX_OPERATION_BYTES:
         return _flawed(raw, value, problem("op-too-large", bytes=len(raw), most=MAX_OPERATION_BYTES))
     kind = value.get("kind")
@@ -627,6 +636,15 @@ def _flawed(raw: bytes, value: dict[str, Any], why: dict[str, Any], digest: byte
         record=uuid.UUID(record) if isinstance(record, str) and _UUID.fullmatch(record) else None,
         problem=why,
     )
+
+
+def fingerprint_of(raw: bytes) -> bytes:
+    """The fingerprint of an operation's bytes as they came; of the bytes themselves where they hold no JSON object."""
+    return _digest(_parse(raw), raw)
+
+
+def _digest(value: Any, raw: bytes) -> bytes:
+    return fingerprint(value) if isinstance(value, dict) else hashlib.sha256(raw).digest()
 
 
 def fingerprint(value: Any) -> bytes:

@@ -1,0 +1,588 @@
+"""Receives a batch: read, recognise, place, link, keep, answer with a receipt.
+
+    lock the installation → gather what the batch touches, in a fixed number of queries → judge each operation
+    (`verdicts`, pure) → write table by table → journal, the counter last → the view commits
+
+Two copies of one batch in flight wait for each other at the installation's row; the loser finds every operation known
+and answers what the winner stored. Should anything unexpected be raised, the same operations are taken one at a time,
+each in a savepoint: the one that fails is kept raw and `quarantined` with `internal`, the others go through.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from sync import verdicts, wire
+from sync.clock import Arrival, Occurred, occurred
+from sync.enforcement import Lists
+from sync.journal import Change, digest_of, operation_evidence, record, record_digest
+from sync.models import (
+    Account,
+    AnnouncedPhoto,
+    Batch,
+    Incident,
+    IncidentItem,
+    Installation,
+    Operation,
+    Patrol,
+    PatrolOfficer,
+    Photo,
+    SignedIn,
+    Track,
+    Vendor,
+    VendorWarning,
+    insert_rows,
+    is_busy,
+    update_rows,
+)
+from sync.places import Areas
+from sync.problems import NotFound, TokenInvalid
+from sync.revisions import Revision, holes, merge_ranges
+from sync.verdicts import Officer, Pending, Record, Verdict, World
+
+#: What nobody can measure of a request's way here, ms, beside the time its body took. ESTIMATE: a bad mobile network.
+UNSEEN_TRANSIT_MS = 500
+#: Photos and holes named in one receipt at most; the next receipt names the next.
+MOST_LISTED = 1_000
+#: Operations answered by one look-up at most.
+MOST_LOOKED_UP = 1_000
+
+MODELS: Mapping[str, type[Patrol | Incident | VendorWarning]] = {
+    "patrol": Patrol,
+    "incident": Incident,
+    "warning": VendorWarning,
+}
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What became of the operations taken so far, and what the journal is to keep of it."""
+
+    verdicts: dict[uuid.UUID, Verdict] = field(default_factory=dict)
+    replayed: set[uuid.UUID] = field(default_factory=set)
+    evidence: list[Any] = field(default_factory=list)
+    changes: dict[tuple[str, str], Change] = field(default_factory=dict)
+    photos_here: set[str] = field(default_factory=set)
+
+    def add(self, more: _Taken) -> None:
+        """What was taken after the rest; an entity that was new in this transaction stays new to the feed."""
+        self.verdicts |= more.verdicts
+        self.replayed |= more.replayed
+        self.evidence += more.evidence
+        self.photos_here |= more.photos_here
+        for key, change in more.changes.items():
+            earlier = self.changes.get(key)
+            self.changes[key] = replace(change, new=earlier.new) if earlier else change
+
+
+def receive(
+    session: Session,
+    who: SignedIn,
+    envelope: wire.Envelope,
+    lists: Lists,
+    areas: Areas,
+    *,
+    now: dt.datetime,
+    reading_ms: int = 0,
+) -> dict[str, Any]:
+    """The receipt for a batch, every operation of which is then stored once. The caller has begun a writing
+    transaction and commits it.
+
+    `now` is when the request arrived, `reading_ms` how long its body took. Raises TokenInvalid if the batch is another
+    installation's.
+    """
+    installation = _lock_installation(session, who, envelope)
+    arrival = Arrival(now, envelope.sent, reading_ms + UNSEEN_TRANSIT_MS)
+    incoming = _Incoming(who, installation, envelope.batch, arrival, lists, areas)
+    operations = _give_own_ids(session, envelope.operations)
+    taken = _take(session, incoming, operations)
+    _keep_batch(session, incoming, envelope, operations)
+    missing = _count_received(session, installation, envelope, now)
+    if taken.evidence:
+        record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
+    return {
+        "batch": str(envelope.batch),
+        "received_at": now,
+        "clock": {"offset_ms": arrival.offset_ms, "error_ms": arrival.transit_ms},
+        "results": _results(operations, taken),
+        "holes": missing[:MOST_LISTED],
+        "photos_needed": _photos_needed(session, who),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """Who sends what batch, from which installation, when it arrived, and the lists of that moment."""
+
+    who: SignedIn
+    installation: Installation
+    batch_id: uuid.UUID
+    arrival: Arrival
+    lists: Lists
+    areas: Areas
+
+
+def _lock_installation(session: Session, who: SignedIn, envelope: wire.Envelope) -> Installation:
+    """The installation's row, locked: batches of one phone are taken one after the other."""
+    if envelope.install != who.install_id:
+        raise TokenInvalid("the batch comes from another installation than the token")
+    statement = select(Installation).where(Installation.id == envelope.install)
+    return session.scalars(statement.with_for_update().execution_options(populate_existing=True)).one()
+
+
+def _give_own_ids(session: Session, operations: list[wire.Operation]) -> list[wire.Operation]:
+    """The operations, with ids of their own for those that reuse one for other content; the first stays live."""
+    prints = _fingerprints(session, {operation.id for operation in operations})
+    for operation in operations:
+        first = prints.setdefault(operation.id, operation.fingerprint)
+        if first != operation.fingerprint:
+            operation.id = wire.derived_id(operation.id.bytes, operation.fingerprint)
+            operation.problem = wire.problem("op-reused")
+    return operations
+
+
+def _fingerprints(session: Session, ids: set[uuid.UUID]) -> dict[uuid.UUID, bytes]:
+    rows = session.execute(select(Operation.id, Operation.fingerprint).where(Operation.id.in_(ids)))
+    return {operation_id: bytes(digest) for operation_id, digest in rows}
+
+
+# ---------------------------------------------------------------- taking operations, together or one by one
+
+
+def _take(session: Session, incoming: _Incoming, operations: Sequence[wire.Operation]) -> _Taken:
+    try:
+        with session.begin_nested():
+            return _take_together(session, incoming, operations)
+    except Exception as error:
+        if is_busy(error):
+            raise  # nothing is stored, the phone sends again
+        _LOG.exception("batch %s is taken one operation at a time", incoming.batch_id)
+    taken = _Taken()
+    for operation in operations:
+        taken.add(_take_alone(session, incoming, operation))
+    return taken
+
+
+def _take_alone(session: Session, incoming: _Incoming, operation: wire.Operation) -> _Taken:
+    try:
+        with session.begin_nested():
+            return _take_together(session, incoming, [operation])
+    except Exception as error:
+        if is_busy(error):
+            raise
+        _LOG.exception("operation %s of batch %s is quarantined", operation.id, incoming.batch_id)
+    operation.problem = wire.problem("internal")
+    with session.begin_nested():
+        return _take_together(session, incoming, [operation])
+
+
+def _take_together(session: Session, incoming: _Incoming, operations: Sequence[wire.Operation]) -> _Taken:
+    """Every operation judged and written, all at once, in a number of statements that does not grow with them."""
+    known = _known_verdicts(session, operations)
+    fresh = list({o.id: o for o in operations if o.id not in known}.values())
+    waiting = _waiting(session, fresh)
+    world = _gather(session, incoming, fresh, waiting)
+    pending = [_pending(incoming, operation, world) for operation in fresh]
+    released = [_released(row, world) for row in waiting]
+    found = _judge_all(pending, released, world)
+    here = _photos_here(session, [*fresh, *(p.operation for p in released)])
+    _write(session, incoming, pending, released, found, world, here)
+    taken = _Taken(found | known, set(known), photos_here=set(here))
+    _swear(taken, [*pending, *released], world)
+    return taken
+
+
+def _judge_all(pending: list[Pending], released: list[Pending], world: World) -> dict[uuid.UUID, Verdict]:
+    """A verdict for each; what waited is judged again as long as something new makes it possible."""
+    found = {p.operation.id: verdicts.judge(p, world) for p in sorted(pending, key=_order)}
+    still_held = sorted(
+        [*released, *(p for p in pending if found[p.operation.id].outcome == "held")],
+        key=_order,
+    )
+    progress = True
+    while still_held and progress:
+        again = {p.operation.id: verdicts.judge(p, world) for p in still_held}
+        found |= again
+        waiting_now = [p for p in still_held if again[p.operation.id].outcome == "held"]
+        progress, still_held = len(waiting_now) < len(still_held), waiting_now
+    return found
+
+
+def _order(pending: Pending) -> tuple[int, int]:
+    operation = pending.operation
+    return verdicts.RANK.get(operation.kind or "", len(verdicts.RANK)), operation.n or 0
+
+
+# ---------------------------------------------------------------- gather
+
+
+def _known_verdicts(session: Session, operations: Sequence[wire.Operation]) -> dict[uuid.UUID, Verdict]:
+    rows = session.execute(
+        select(
+            Operation.id,
+            Operation.outcome,
+            Operation.version,
+            Operation.notes,
+            Operation.problem,
+            Operation.waits_for,
+        ).where(Operation.id.in_({operation.id for operation in operations}))
+    )
+    return {row.id: Verdict(*row[1:]) for row in rows}
+
+
+def _waiting(session: Session, fresh: Sequence[wire.Operation]) -> list[Any]:
+    """Operations that came earlier and wait, directly or through each other, for something in this batch."""
+    arriving: set[uuid.UUID] = set()
+    for operation in fresh:
+        vendor = operation.fields.get("vendor")
+        arriving |= {i for i in (operation.record, vendor["id"] if isinstance(vendor, dict) else None) if i}
+    chain = (
+        select(Operation.id, Operation.record_id)
+        .where(Operation.outcome == "held", Operation.waits_for.in_(arriving))
+        .cte("chain", recursive=True)
+    )
+    next_one = aliased(Operation)
+    chain = chain.union(
+        select(next_one.id, next_one.record_id)
+        .join(chain, next_one.waits_for == chain.c.record_id)
+        .where(next_one.outcome == "held")
+    )
+    statement = (
+        select(Operation, Batch.sent, Batch.received_at, Batch.clock_error_ms)
+        .join(Batch, and_(Batch.install_id == Operation.install_id, Batch.id == Operation.batch_id))
+        .where(Operation.id.in_(select(chain.c.id)))
+    )
+    return list(session.execute(statement))
+
+
+def _gather(
+    session: Session,
+    incoming: _Incoming,
+    fresh: Sequence[wire.Operation],
+    waiting: Sequence[Any],
+) -> World:
+    """Everything these operations touch."""
+    earlier = [_reread(row.Operation) for row in waiting]
+    everything = [*fresh, *earlier]
+    records = _records(session, everything)
+    _load_histories(session, records, everything)
+    names = {name for o in everything for name in o.fields.get("officers") or ()} | {incoming.who.username}
+    for found in records.values():
+        names |= set(found.state.get("officers") or ())
+    officers = _officers(session, names, {row.Operation.officer_id for row in waiting})
+    return World(incoming.lists, incoming.areas, records, officers, _vendors(session, everything))
+
+
+def _records(session: Session, operations: Iterable[wire.Operation]) -> dict[uuid.UUID, Record]:
+    """The records named and those they hang on, locked so that nobody else changes them meanwhile."""
+    named: set[uuid.UUID] = set()
+    for operation in operations:
+        parents = (operation.fields.get("patrol"), operation.fields.get("incident"))
+        named |= {i for i in (operation.record, *parents) if i}
+    found: dict[uuid.UUID, Record] = {}
+    for kind in ("warning", "incident", "patrol"):
+        table = MODELS[kind].__table__
+        locked = select(table).where(table.c.id.in_(named)).order_by(table.c.id).with_for_update(key_share=True)
+        for row in session.execute(locked).mappings():
+            found[row["id"]] = Record(kind, dict(row))
+            parent_field, _ = verdicts.PARENTS.get(kind, ("", ""))
+            named |= {row[parent_field]} if parent_field else set()
+    _load_links(session, found)
+    return found
+
+
+def _load_links(session: Session, records: dict[uuid.UUID, Record]) -> None:
+    incidents = {i: found for i, found in records.items() if found.kind == "incident"}
+    table = IncidentItem.__table__
+    rows = session.execute(select(table).where(table.c.incident_id.in_(incidents)).order_by(table.c.ordinal))
+    for row in rows.mappings():
+        incidents[row["incident_id"]].links.append(dict(row))
+
+
+def _load_histories(session: Session, records: dict[uuid.UUID, Record], operations: Iterable[wire.Operation]) -> None:
+    """What each version of a record that is to be amended has set."""
+    amended = {o.record for o in operations if o.base is not None and o.record in records}
+    rows = session.execute(
+        select(Operation.record_id, Operation.version, Operation.raw).where(
+            Operation.record_id.in_(amended), Operation.outcome == "applied", Operation.kind != "track.append"
+        )
+    )
+    for record_id, version, raw in rows:
+        if record_id is not None and version is not None:
+            records[record_id].history.append(Revision(version, wire.fields_of(raw)))
+
+
+def _officers(session: Session, names: set[str], ids: set[int]) -> dict[str, Officer]:
+    rows = session.scalars(select(Account).where(or_(Account.username.in_(names), Account.id.in_(ids))))
+    return {account.username: Officer(account.id, account.username, account.role, _card(account)) for account in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    from_on: dt.date | None
+    until_on: dt.date | None
+
+
+def _card(account: Account) -> _Card | None:
+    return _Card(account.card_from_on, account.card_until_on) if account.card_number else None
+
+
+def _vendors(session: Session, operations: Iterable[wire.Operation]) -> set[uuid.UUID]:
+    named = (operation.fields.get("vendor") for operation in operations)
+    ids = {vendor["id"] if isinstance(vendor, dict) else vendor for vendor in named if vendor}
+    return set(session.scalars(select(Vendor.id).where(Vendor.id.in_(ids))))
+
+
+def _pending(incoming: _Incoming, operation: wire.Operation, world: World) -> Pending:
+    officer = world.officers[incoming.who.username]
+    happened = occurred(operation.at, incoming.arrival)
+    pending = Pending(operation, officer, incoming.installation.id, incoming.arrival, happened)
+    if _counter_used(incoming.installation, operation.n):
+        pending.notes.append({"code": "counter-reused", "n": operation.n})
+    return pending
+
+
+def _counter_used(installation: Installation, n: int | None) -> bool:
+    return n is not None and any(first <= n <= last for first, last in installation.received)
+
+
+def _released(row: Any, world: World) -> Pending:
+    """An operation that waited, as it was when it arrived."""
+    stored: Operation = row.Operation
+    officer = next(o for o in world.officers.values() if o.account_id == stored.officer_id)
+    arrival = Arrival(row.received_at, wire.stamp_of(row.sent), row.clock_error_ms or 0)
+    happened = Occurred(stored.occurred_at or arrival.at, stored.occurred_error_ms, stored.occurred_method or "arrival")
+    return Pending(_reread(stored), officer, stored.install_id, arrival, happened, stored=True)
+
+
+def _reread(stored: Operation) -> wire.Operation:
+    operation = wire.read_operation(orjson.loads(stored.raw), bytes(stored.raw))
+    operation.id = stored.id
+    return operation
+
+
+# ---------------------------------------------------------------- write
+
+
+def _write(
+    session: Session,
+    incoming: _Incoming,
+    pending: list[Pending],
+    released: list[Pending],
+    found: dict[uuid.UUID, Verdict],
+    world: World,
+    here: Mapping[str, dt.datetime],
+) -> None:
+    """All rows, table by table, parents first."""
+    insert_rows(session, Operation, [_operation_row(incoming, p, found[p.operation.id]) for p in pending])
+    update_rows(session, Operation, [_outcome_row(p.operation.id, found[p.operation.id]) for p in released])
+    insert_rows(session, Vendor, world.new_vendors)
+    touched = [r for r in world.records.values() if r.touched]
+    for kind, model in MODELS.items():
+        insert_rows(session, model, [r.state for r in touched if r.kind == kind and r.new])
+        update_rows(session, model, [r.state for r in touched if r.kind == kind and not r.new])
+    _write_crews(session, [r for r in touched if r.kind == "patrol"], world)
+    _write_links(session, [r for r in touched if r.kind == "incident"])
+    insert_rows(session, Track, world.new_tracks)
+    announced = [row for r in touched for row in r.announced]
+    told = {"announced_at": incoming.arrival.at}
+    insert_rows(session, AnnouncedPhoto, [r | told | {"received_at": here.get(r["sha256"])} for r in announced])
+
+
+def _operation_row(incoming: _Incoming, pending: Pending, verdict: Verdict) -> dict[str, Any]:
+    operation = pending.operation
+    return {
+        **_outcome_row(operation.id, verdict),
+        "op": operation.op,
+        "install_id": pending.install_id,
+        "officer_id": pending.officer.account_id,
+        "batch_id": incoming.batch_id,
+        "n": operation.n,
+        "kind": operation.kind,
+        "record_id": operation.record,
+        "fingerprint": operation.fingerprint,
+        "raw": operation.raw,
+        "received_at": pending.arrival.at,
+        "occurred_at": pending.occurred.at,
+        "occurred_error_ms": pending.occurred.error_ms,
+        "occurred_method": pending.occurred.method,
+    }
+
+
+def _outcome_row(operation_id: uuid.UUID, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "id": operation_id,
+        "outcome": verdict.outcome,
+        "version": verdict.version,
+        "waits_for": verdict.waits_for,
+        "notes": list(verdict.notes),
+        "problem": verdict.problem,
+    }
+
+
+def _write_crews(session: Session, patrols: list[Record], world: World) -> None:
+    changed = [r.state["id"] for r in patrols if not r.new]
+    if changed:
+        session.execute(delete(PatrolOfficer).where(PatrolOfficer.patrol_id.in_(changed)))
+    rows = [
+        {"patrol_id": r.state["id"], "account_id": account_id}
+        for r in patrols
+        for account_id in {world.officers[name].account_id for name in r.state["officers"]}
+    ]
+    insert_rows(session, PatrolOfficer, rows)
+
+
+def _write_links(session: Session, incidents: list[Record]) -> None:
+    changed = [r.state["id"] for r in incidents if not r.new]
+    if changed:
+        session.execute(delete(IncidentItem).where(IncidentItem.incident_id.in_(changed)))
+    insert_rows(session, IncidentItem, [link for r in incidents for link in r.links])
+
+
+def _photos_here(session: Session, operations: Iterable[wire.Operation]) -> dict[str, dt.datetime]:
+    """Which of the photos these operations announce have arrived already, and when."""
+    names = {photo["sha256"] for operation in operations for photo in operation.photos}
+    rows = session.execute(select(Photo.sha256, Photo.received_at).where(Photo.sha256.in_(names)))
+    return dict(rows.all())
+
+
+def _swear(taken: _Taken, judged: list[Pending], world: World) -> None:
+    """What the journal keeps: every operation with its fingerprint and outcome, every record with its new state."""
+    for p in judged:
+        verdict = taken.verdicts[p.operation.id]
+        if not (p.stored and verdict.outcome == "held"):
+            arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
+            taken.evidence.append([*arrived, verdict.outcome, verdict.version])
+    for r in world.records.values():
+        if r.touched:
+            _change(taken, r.kind, r.state["id"], record_digest(r.state, r.links), r.state["version"], new=r.new)
+    for track in world.new_tracks:
+        _change(taken, "track", track["id"], digest_of(track), 1, new=True)
+    for vendor in world.new_vendors:
+        _change(taken, "vendor", vendor["id"], digest_of(vendor), 1, new=True)
+
+
+def _change(taken: _Taken, kind: str, entity: uuid.UUID, digest: str, version: int, *, new: bool) -> None:
+    evidence = [kind, str(entity), version, digest]
+    taken.changes[kind, str(entity)] = Change(kind, str(entity), evidence, new=new)
+
+
+# ---------------------------------------------------------------- the batch, the counters, the receipt
+
+
+def _keep_batch(
+    session: Session, incoming: _Incoming, envelope: wire.Envelope, operations: Sequence[wire.Operation]
+) -> None:
+    known = session.get(Batch, (incoming.installation.id, envelope.batch))
+    if known is None:
+        session.add(
+            Batch(
+                install_id=incoming.installation.id,
+                id=envelope.batch,
+                officer_id=incoming.who.account_id,
+                app=envelope.app,
+                received_at=incoming.arrival.at,
+                sent=envelope.sent_raw,
+                clock_offset_ms=incoming.arrival.offset_ms,
+                clock_error_ms=incoming.arrival.transit_ms,
+                ops=[str(operation.id) for operation in operations],
+            )
+        )
+        session.flush()
+
+
+def _count_received(
+    session: Session, installation: Installation, envelope: wire.Envelope, now: dt.datetime
+) -> list[list[int]]:
+    """The holes: counters the installation has used, that never arrived and that it does not declare unsent."""
+    arrived = [[operation.n, operation.n] for operation in envelope.operations if operation.n is not None]
+    installation.received = merge_ranges([*installation.received, *arrived])
+    installation.unsent = envelope.unsent
+    installation.next_n = max(installation.next_n, envelope.next_n)
+    installation.app, installation.last_sync_at = envelope.app, now
+    installation.clock_offset_ms = Arrival(now, envelope.sent, 0).offset_ms
+    session.flush()
+    return holes(installation.received, installation.unsent, installation.next_n)
+
+
+def _results(operations: Sequence[wire.Operation], taken: _Taken) -> list[dict[str, Any]]:
+    results, seen = [], set(taken.replayed)
+    for operation in operations:
+        result = _result(operation.op, operation.record, taken.verdicts[operation.id])
+        needed = [p["sha256"] for p in operation.photos if p["sha256"] not in taken.photos_here]
+        results.append(result | {"replayed": operation.id in seen, "photos_needed": needed})
+        seen.add(operation.id)
+    return results
+
+
+def _result(op: str | None, record_id: uuid.UUID | None, verdict: Verdict) -> dict[str, Any]:
+    """What a phone is told of one operation."""
+    return {
+        "op": op,
+        "outcome": verdict.outcome,
+        "record": str(record_id) if record_id else None,
+        "version": verdict.version,
+        "notes": list(verdict.notes),
+        "problem": verdict.problem,
+        "waits_for": str(verdict.waits_for) if verdict.waits_for else None,
+    }
+
+
+def _photos_needed(session: Session, who: SignedIn) -> list[str]:
+    """Photos that this officer's records announce and whose bytes never came."""
+    missing = (
+        select(AnnouncedPhoto.sha256)
+        .distinct()
+        .where(AnnouncedPhoto.officer_id == who.account_id, AnnouncedPhoto.received_at.is_(None))
+        .where(~exists().where(Photo.sha256 == AnnouncedPhoto.sha256))
+        .limit(MOST_LISTED)
+    )
+    return list(session.scalars(missing))
+
+
+# ---------------------------------------------------------------- looking up what was received
+
+
+def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, Any]:
+    """The receipt of a batch this officer sent, as it stands now. Raises NotFound."""
+    batch = session.scalars(select(Batch).where(Batch.id == batch_id, Batch.officer_id == who.account_id)).first()
+    if batch is None:
+        raise NotFound("no such batch of yours")
+    ids = [uuid.UUID(operation_id) for operation_id in batch.ops]
+    stored = {o.id: o for o in session.scalars(select(Operation).where(Operation.id.in_(ids)))}
+    installation = session.get_one(Installation, batch.install_id)
+    return {
+        "batch": str(batch.id),
+        "received_at": batch.received_at,
+        "clock": {"offset_ms": batch.clock_offset_ms, "error_ms": batch.clock_error_ms},
+        "results": [_stored_result(stored[i]) | {"replayed": False} for i in ids],
+        "holes": holes(installation.received, installation.unsent, installation.next_n)[:MOST_LISTED],
+        "photos_needed": _photos_needed(session, who),
+    }
+
+
+def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: int, n_to: int) -> list[dict[str, Any]]:
+    """Which of an installation's operations the server holds from this officer, by counter, both ends included."""
+    statement = (
+        select(Operation)
+        .where(Operation.install_id == install_id, Operation.officer_id == who.account_id)
+        .where(Operation.n.between(n_from, n_to))
+        .order_by(Operation.n)
+        .limit(MOST_LOOKED_UP)
+    )
+    return [{"n": stored.n} | _stored_result(stored) for stored in session.scalars(statement)]
+
+
+def _stored_result(stored: Operation) -> dict[str, Any]:
+    verdict = Verdict(stored.outcome, stored.version, stored.notes, stored.problem, stored.waits_for)
+    return _result(stored.op, stored.record_id, verdict)
