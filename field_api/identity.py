@@ -37,6 +37,10 @@ LEEWAY_S = 10
 _UNREADABLE = (PyJWTError, JWTExtendedException, LookupError, ValueError, TypeError, RecursionError)
 
 
+#: Says in the API document that a view reads a token, and what may be wrong with it.
+wants_token = Blueprint.doc(security=[{"bearer": []}], responses={401: "UNAUTHORIZED", 403: "FORBIDDEN"})
+
+
 def init_app(app: Flask, settings: Settings) -> None:
     """The app makes and reads tokens of its own and no others."""
     app.config.update(
@@ -71,8 +75,8 @@ def read_token(*, refresh: bool = False) -> accounts.Claims:
         said = get_jwt()
         return accounts.Claims(
             int(said["sub"]),
-            uuid.UUID(said["install"]),
-            uuid.UUID(said["family"]),
+            uuid.UUID(str(said["install"])),
+            uuid.UUID(str(said["family"])),
             int(said["generation"]) if refresh else None,
         )
     except _UNREADABLE as error:
@@ -94,7 +98,7 @@ def roles(*names: str) -> Callable[[View], View]:
                 raise Forbidden(roles=sorted(names))
             return view(who, *args, **kwargs)
 
-        return _marked(Blueprint.doc(security=[{"bearer": []}])(guarded), names)
+        return _marked(wants_token(guarded), names)
 
     return guard
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ class Settings:
     """Every limit and place the server works with. Raises SettingsInvalid where a value can't be worked with."""
 
     #: Signs the tokens; at least 32 bytes. There is no default: whoever knows it can be anyone.
-    secret: str
+    secret: str = field(repr=False)
     database_url: str = f"sqlite:///{INSTANCE_FOLDER / 'field.sqlite'}"
     #: Where photos are kept.
     store_folder: Path = INSTANCE_FOLDER / "photos"
@@ -52,10 +52,9 @@ class Settings:
     def __post_init__(self) -> None:
         if len(self.secret.encode()) < SECRET_MIN_BYTES:
             raise SettingsInvalid(f"FIELD_API_SECRET has to be at least {SECRET_MIN_BYTES} bytes long")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and value < (field.name != "trusted_proxies"):
-                raise SettingsInvalid(f"{variable(field.name)} is too small: {value}")
+        for name, value in vars(self).items():
+            if isinstance(value, int) and value < (name != "trusted_proxies"):
+                raise SettingsInvalid(f"{variable(name)} is too small: {value}")
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Settings:
@@ -63,7 +62,7 @@ class Settings:
 
         Raises SettingsInvalid without a secret, or where a number isn't one.
         """
-        given = {field.name: env.get(variable(field.name), "") for field in fields(cls)}
+        given = {setting.name: env.get(variable(setting.name), "") for setting in fields(cls)}
         if not given["secret"]:
             raise SettingsInvalid(
                 "FIELD_API_SECRET is not set, and there is no default. "

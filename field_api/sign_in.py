@@ -12,7 +12,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from webargs.flaskparser import FlaskParser
 
 from field_api.database import db
-from field_api.identity import public, read_token, roles, tokens
+from field_api.identity import public, read_token, roles, tokens, wants_token
 from field_api.settings import Settings
 from sync import accounts
 from sync.models import ROLES, SignedIn, begin_write
@@ -79,6 +79,7 @@ class SignedInSchema(Schema):
 @public
 @blueprint.arguments(LoginSchema)
 @blueprint.response(200, SignedInSchema)
+@blueprint.doc(responses={401: "UNAUTHORIZED", 403: "FORBIDDEN", 429: "TOO_MANY_REQUESTS"})
 def post_login(login: dict[str, Any]) -> dict[str, Any]:
     """Sign in with name and password on this installation.
 
@@ -97,7 +98,7 @@ def post_login(login: dict[str, Any]) -> dict[str, Any]:
 
 @blueprint.route("/refresh", methods=["POST"])
 @public
-@blueprint.doc(security=[{"bearer": []}])
+@wants_token
 @blueprint.response(200, SignedInSchema)
 def post_refresh() -> dict[str, Any]:
     """Change the refresh token, sent as Bearer, for new tokens.
