@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from field_api.database import db
 from field_api.settings import Settings, SettingsInvalid
@@ -37,12 +38,17 @@ def unreachable(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_a_server_whose_tables_are_of_another_version_is_not_ready(make_app: Callable[..., Flask]) -> None:
     app = make_app()
     with app.app_context(), db.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+        version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    write_version(app, "0000")
     try:
         assert failed_parts(app.test_client()) == {"database"}
     finally:
-        with app.app_context(), db.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
+        write_version(app, version)
+
+
+def write_version(app: Flask, version: str | None) -> None:
+    with app.app_context(), db.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
 
 
 def test_a_server_whose_store_is_gone_is_not_ready(make_app: Callable[..., Flask], tmp_path: Path) -> None:
