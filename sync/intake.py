@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
 from sqlalchemy import and_, delete, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
@@ -237,7 +236,7 @@ def _known_verdicts(session: Session, operations: Sequence[wire.Operation]) -> d
             Operation.waits_for,
         ).where(Operation.id.in_({operation.id for operation in operations}))
     )
-    return {row.id: Verdict(*row[1:]) for row in rows}
+    return {row.id: _verdict(row) for row in rows}
 
 
 def _waiting(session: Session, fresh: Sequence[wire.Operation]) -> list[Any]:
@@ -319,7 +318,7 @@ def _load_histories(session: Session, records: dict[uuid.UUID, Record], operatio
     )
     for record_id, version, raw in rows:
         if record_id is not None and version is not None:
-            records[record_id].history.append(Revision(version, wire.fields_of(raw)))
+            records[record_id].history.append(Revision(version, wire.read_again(raw).fields))
 
 
 def _officers(session: Session, names: set[str], ids: set[int]) -> dict[str, Officer]:
@@ -366,7 +365,7 @@ def _released(row: Any, world: World) -> Pending:
 
 
 def _reread(stored: Operation) -> wire.Operation:
-    operation = wire.read_operation(orjson.loads(stored.raw), bytes(stored.raw))
+    operation = wire.read_again(bytes(stored.raw))
     operation.id = stored.id
     return operation
 
@@ -518,19 +517,20 @@ def _count_received(
 def _results(operations: Sequence[wire.Operation], taken: _Taken) -> list[dict[str, Any]]:
     results, seen = [], set(taken.replayed)
     for operation in operations:
-        result = _result(operation.op, operation.record, taken.verdicts[operation.id])
+        result = _result(operation, taken.verdicts[operation.id])
         needed = [p["sha256"] for p in operation.photos if p["sha256"] not in taken.photos_here]
         results.append(result | {"replayed": operation.id in seen, "photos_needed": needed})
         seen.add(operation.id)
     return results
 
 
-def _result(op: str | None, record_id: uuid.UUID | None, verdict: Verdict) -> dict[str, Any]:
+def _result(operation: wire.Operation, verdict: Verdict) -> dict[str, Any]:
     """What a phone is told of one operation."""
     return {
-        "op": op,
+        "op": operation.op,
+        "n": operation.n,
         "outcome": verdict.outcome,
-        "record": str(record_id) if record_id else None,
+        "record": str(operation.record) if operation.record else None,
         "version": verdict.version,
         "notes": list(verdict.notes),
         "problem": verdict.problem,
@@ -565,7 +565,7 @@ def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, A
         "batch": str(batch.id),
         "received_at": batch.received_at,
         "clock": {"offset_ms": batch.clock_offset_ms, "error_ms": batch.clock_error_ms},
-        "results": [_stored_result(stored[i]) | {"replayed": False} for i in ids],
+        "results": _stored_results(session, [stored[i] for i in ids]),
         "holes": holes(installation.received, installation.unsent, installation.next_n)[:MOST_LISTED],
         "photos_needed": _photos_needed(session, who),
     }
@@ -580,9 +580,15 @@ def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: i
         .order_by(Operation.n)
         .limit(MOST_LOOKED_UP)
     )
-    return [{"n": stored.n} | _stored_result(stored) for stored in session.scalars(statement)]
+    return _stored_results(session, session.scalars(statement).all())
 
 
-def _stored_result(stored: Operation) -> dict[str, Any]:
-    verdict = Verdict(stored.outcome, stored.version, stored.notes, stored.problem, stored.waits_for)
-    return _result(stored.op, stored.record_id, verdict)
+def _stored_results(session: Session, stored: Sequence[Operation]) -> list[dict[str, Any]]:
+    again = [_reread(row) for row in stored]
+    here = _photos_here(session, again)
+    taken = _Taken({row.id: _verdict(row) for row in stored}, photos_here=set(here))
+    return _results(again, taken)
+
+
+def _verdict(row: Any) -> Verdict:
+    return Verdict(row.outcome, row.version, row.notes, row.problem, row.waits_for)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Connection,
+    CursorResult,
     DateTime,
     Dialect,
     Engine,
@@ -704,6 +705,14 @@ def insert_or(session: Session, model: type[Base]) -> postgresql.Insert | sqlite
     """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update`, as either database has them."""
     on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     return on_conflict(cast(Table, model.__table__))
+
+
+def insert_if_new(session: Session, model: type[Base], row: Mapping[str, Any]) -> bool:
+    """Whether the row was inserted; where its primary key exists, be it in a transaction in flight, nothing changes."""
+    table = cast(Table, model.__table__)
+    on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    result = session.execute(on_conflict(table).values(row).on_conflict_do_nothing())
+    return cast(CursorResult[Any], result).rowcount == 1
 
 
 def update_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

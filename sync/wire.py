@@ -365,6 +365,62 @@ class EnvelopeShape(Shape):
     ops = fields.List(fields.Raw(), required=True, error_messages=_CODES | {"invalid": "type"})
 
 
+# ---------------------------------------------------------------- the same for the API document, and what is answered
+
+
+class OperationDocument(CreateShape):
+    """An operation. `body` for a create and for track.append, `base` and `set` for an amend, `reason` for a void."""
+
+    kind = Text(40, one_of=tuple(KINDS), required=True)
+    body = fields.Dict()
+    base = Whole(1, 2**31 - 1)
+    set = fields.Dict()
+    reason = Text(500)
+
+
+class EnvelopeDocument(EnvelopeShape):
+    """A batch as a phone sends it."""
+
+    ops = fields.List(fields.Nested(OperationDocument), required=True)
+
+
+class ClockDocument(Schema):
+    offset_ms = fields.Integer(allow_none=True, metadata={"description": "how far the phone's wall clock is ahead"})
+    error_ms = fields.Integer()
+
+
+class ResultDocument(Schema):
+    """What became of one operation."""
+
+    op = fields.UUID(allow_none=True)
+    n = fields.Integer(allow_none=True)
+    outcome = fields.String(metadata={"enum": ["applied", "held", "conflict", "quarantined"]})
+    record = fields.UUID(allow_none=True)
+    version = fields.Integer(allow_none=True)
+    replayed = fields.Boolean()
+    notes = fields.List(fields.Dict())
+    problem = fields.Dict(allow_none=True)
+    waits_for = fields.UUID(allow_none=True)
+    photos_needed = fields.List(fields.String())
+
+
+class ReceiptDocument(Schema):
+    """What became of a batch; `results` in the order sent."""
+
+    batch = fields.UUID()
+    received_at = fields.AwareDateTime()
+    clock = fields.Nested(ClockDocument)
+    results = fields.List(fields.Nested(ResultDocument))
+    holes = fields.List(fields.List(fields.Integer()))
+    photos_needed = fields.List(fields.String())
+
+
+class HeldDocument(Schema):
+    """The operations the server holds, by counter."""
+
+    operations = fields.List(fields.Nested(ResultDocument))
+
+
 # ---------------------------------------------------------------- what reading gives
 
 
@@ -429,11 +485,11 @@ def stamp_of(sent_raw: Mapping[str, Any]) -> Stamp:
     return stamp(_STAMP.load(sent_raw))
 
 
-def read_envelope(raw: bytes) -> Envelope:
+def read_envelope(raw: bytes, most_operations: int = MAX_OPERATIONS) -> Envelope:
     """The batch in a request's body. Raises Malformed, EnvelopeInvalid or BatchTooLarge; nothing else."""
     head, operations = _read_plain(raw) or _read_carefully(raw)
-    if len(operations) > MAX_OPERATIONS:
-        raise BatchTooLarge(operations=len(operations), most=MAX_OPERATIONS)
+    if len(operations) > most_operations:
+        raise BatchTooLarge(operations=len(operations), most_operations=most_operations)
     try:
         envelope = _ENVELOPE.load(head | {"ops": []})
     except ValidationError as error:
@@ -460,9 +516,9 @@ def _check_ranges(unsent: list[list[int]]) -> None:
             raise EnvelopeInvalid(errors=[{"pointer": f"/unsent/{index}", "code": "range"}])
 
 
-def fields_of(raw: bytes) -> dict[str, Any]:
-    """The fields an operation that was applied set on its record: a create's body, an amend's set."""
-    return read_operation(orjson.loads(raw), raw).fields
+def read_again(raw: bytes) -> Operation:
+    """The operation that was kept as these bytes."""
+    return read_operation(_parse(raw), raw)
 
 
 # ---------------------------------------------------------------- reading JSON
@@ -636,11 +692,6 @@ def _flawed(raw: bytes, value: dict[str, Any], why: dict[str, Any], digest: byte
         record=uuid.UUID(record) if isinstance(record, str) and _UUID.fullmatch(record) else None,
         problem=why,
     )
-
-
-def fingerprint_of(raw: bytes) -> bytes:
-    """The fingerprint of an operation's bytes as they came; of the bytes themselves where they hold no JSON object."""
-    return _digest(_parse(raw), raw)
 
 
 def _digest(value: Any, raw: bytes) -> bytes:

@@ -1,0 +1,88 @@
+"""Reads what a phone sends: whole, or not at all.
+
+gunicorn hands on a body that was cut off as if it had ended there (traps.md), so bytes are counted against what was
+announced. Packed bodies are unpacked within the same limit.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator
+
+from flask import request
+from werkzeug.exceptions import ClientDisconnected
+
+from sync.problems import BodyTruncated, DigestMismatch, Malformed, Problem, UnsupportedEncoding
+
+#: Read at once, bytes.
+PIECE_BYTES = 64 * 1024
+#: The member of a Content-Digest (RFC 9530) that is understood; others are passed over.
+_SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
+#: Tells zlib to expect a gzip header.
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
+    """The body's bytes as they come. Raises `too_large`, or BodyTruncated when fewer came than were announced."""
+    request.max_content_length = None  # counted here, where the problem has a code of its own
+    announced, seen = request.content_length, 0
+    if announced is not None and announced > most_bytes:
+        raise too_large(bytes=announced, most_bytes=most_bytes)
+    try:
+        while piece := request.stream.read(PIECE_BYTES):
+            seen += len(piece)
+            if seen > most_bytes:
+                raise too_large(most_bytes=most_bytes)
+            yield piece
+    except ClientDisconnected as error:
+        raise BodyTruncated(received_bytes=seen, announced_bytes=announced) from error
+    if announced is not None and seen < announced:
+        raise BodyTruncated(received_bytes=seen, announced_bytes=announced)
+
+
+def whole(most_bytes: int, too_large: type[Problem]) -> bytes:
+    """The whole body, checked against its Content-Digest and unpacked; `most_bytes` holds packed and unpacked.
+
+    Raises UnsupportedEncoding, BodyTruncated, DigestMismatch, Malformed or `too_large`.
+    """
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("identity", "gzip"):
+        raise UnsupportedEncoding(content_encoding=encoding[:40], accepted=["gzip", "identity"])
+    body = b"".join(pieces(most_bytes, too_large))
+    _check_digest(body)
+    return _unpack(body, most_bytes, too_large) if encoding == "gzip" else body
+
+
+def _check_digest(body: bytes) -> None:
+    """The digest is of the bytes as they were sent, packed if they were packed (RFC 9530)."""
+    found = _SHA256.search(request.headers.get("Content-Digest", ""))
+    if found is None:
+        return
+    try:
+        claimed = base64.b64decode(found.group(1), validate=True)
+    except binascii.Error as error:
+        raise Malformed(header="Content-Digest") from error
+    if claimed != hashlib.sha256(body).digest():
+        raise DigestMismatch()
+
+
+def _unpack(packed: bytes, most_bytes: int, too_large: type[Problem]) -> bytes:
+    """A gzip file may be several members one after the other; each has to be complete."""
+    unpacked = b""
+    while True:
+        unpacker = zlib.decompressobj(_GZIP)
+        try:
+            unpacked += unpacker.decompress(packed, most_bytes + 1 - len(unpacked))
+        except zlib.error as error:
+            raise Malformed(why="gzip") from error
+        if len(unpacked) > most_bytes:
+            raise too_large(most_bytes=most_bytes)
+        if not unpacker.eof:
+            raise BodyTruncated(why="gzip")
+        packed = unpacker.unused_data
+        if not packed:
+            return unpacked
