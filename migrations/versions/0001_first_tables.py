@@ -374,7 +374,6 @@ def upgrade() -> None:
         sa.Column("occurred_method", sa.Text()),
         sa.Column("outcome", sa.String(length=12), nullable=False),
         sa.Column("version", sa.Integer()),
-        sa.Column("digest", sa.LargeBinary()),
         sa.Column("waits_for", sa.Uuid()),
         sa.Column("notes", sa.Text(), nullable=False),
         sa.Column("problem", sa.Text()),
