@@ -115,7 +115,7 @@ def _check_operations(session: Session, link: Link, entries: Iterable[Any]) -> N
         row = found.get(operation_id)
         if row is None:
             raise Break(link.number, f"operation {operation_id} is gone")
-        now = operation_evidence(row.id, wire.read_again(bytes(row.raw)).fingerprint, row.officer_id, row.received_at)
+        now = operation_evidence(row.id, wire.fingerprint_of(bytes(row.raw)), row.officer_id, row.received_at)
         if now != entry[: len(now)]:
             raise Break(link.number, f"operation {operation_id} is not what was received")
 

@@ -39,6 +39,7 @@ from sync.models import (
     Track,
     Vendor,
     VendorWarning,
+    among,
     insert_rows,
     is_busy,
     update_rows,
@@ -103,7 +104,7 @@ def receive(
     installation = _lock_installation(session, who, envelope)
     arrival = Arrival(now, envelope.sent, reading_ms + UNSEEN_TRANSIT_MS)
     incoming = _Incoming(who, installation, envelope.batch, arrival, lists, areas)
-    operations = _give_own_ids(session, envelope.operations)
+    operations = envelope.operations
     taken = _take(session, incoming, operations)
     _keep_batch(session, incoming, envelope, operations)
     missing = _count_received(session, installation, envelope, now)
@@ -139,22 +140,6 @@ def _lock_installation(session: Session, who: SignedIn, envelope: wire.Envelope)
     return session.scalars(statement.with_for_update().execution_options(populate_existing=True)).one()
 
 
-def _give_own_ids(session: Session, operations: list[wire.Operation]) -> list[wire.Operation]:
-    """The operations, with ids of their own for those that reuse one for other content; the first stays live."""
-    prints = _fingerprints(session, {operation.id for operation in operations})
-    for operation in operations:
-        first = prints.setdefault(operation.id, operation.fingerprint)
-        if first != operation.fingerprint:
-            operation.id = wire.derived_id(operation.id.bytes, operation.fingerprint)
-            operation.problem = wire.problem("op-reused")
-    return operations
-
-
-def _fingerprints(session: Session, ids: set[uuid.UUID]) -> dict[uuid.UUID, bytes]:
-    rows = session.execute(select(Operation.id, Operation.fingerprint).where(Operation.id.in_(ids)))
-    return {operation_id: bytes(digest) for operation_id, digest in rows}
-
-
 # ---------------------------------------------------------------- taking operations, together or one by one
 
 
@@ -187,14 +172,16 @@ def _take_alone(session: Session, incoming: _Incoming, operation: wire.Operation
 
 def _take_together(session: Session, incoming: _Incoming, operations: Sequence[wire.Operation]) -> _Taken:
     """Every operation judged and written, all at once, in a number of statements that does not grow with them."""
-    known = _known_verdicts(session, operations)
+    known = _recognise(session, operations)
     fresh = list({o.id: o for o in operations if o.id not in known}.values())
+    for operation in fresh:
+        wire.complete(operation)
     waiting = _waiting(session, fresh)
     world = _gather(session, incoming, fresh, waiting)
     pending = [_pending(incoming, operation, world) for operation in fresh]
     released = [_released(row, world) for row in waiting]
     found = _judge_all(pending, released, world)
-    here = _photos_here(session, [*fresh, *(p.operation for p in released)])
+    here = _photos_here(session, [*operations, *(p.operation for p in released)])
     _write(session, incoming, pending, released, found, world, here)
     taken = _Taken(found | known, set(known), photos_here=set(here))
     _swear(taken, [*pending, *released], world)
@@ -225,18 +212,25 @@ def _order(pending: Pending) -> tuple[int, int]:
 # ---------------------------------------------------------------- gather
 
 
-def _known_verdicts(session: Session, operations: Sequence[wire.Operation]) -> dict[uuid.UUID, Verdict]:
-    rows = session.execute(
-        select(
-            Operation.id,
-            Operation.outcome,
-            Operation.version,
-            Operation.notes,
-            Operation.problem,
-            Operation.waits_for,
-        ).where(Operation.id.in_({operation.id for operation in operations}))
-    )
-    return {row.id: _verdict(row) for row in rows}
+def _recognise(session: Session, operations: Sequence[wire.Operation]) -> dict[uuid.UUID, Verdict]:
+    """What became of those that are known already. One that reuses an id for other content gets an id of its own: the
+    first stays live, the other is kept beside it."""
+    stored = _stored(session, [operation.id for operation in operations])
+    prints = {i: bytes(row.fingerprint) for i, row in stored.items()}
+    reused = [o for o in operations if prints.setdefault(o.id, o.fingerprint) != o.fingerprint]
+    for operation in reused:
+        operation.id = wire.derived_id(operation.id.bytes, operation.fingerprint)
+        operation.problem = wire.problem("op-reused")
+    if reused:
+        stored |= _stored(session, [operation.id for operation in reused])
+    return {i: _verdict(row) for i, row in stored.items()}
+
+
+def _stored(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Any]:
+    columns = ("id", "fingerprint", "outcome", "version", "notes", "problem", "waits_for")
+    table = Operation.__table__.c
+    rows = session.execute(select(*(table[name] for name in columns)).where(among(session, table.id, ids)))
+    return {row.id: row for row in rows}
 
 
 def _waiting(session: Session, fresh: Sequence[wire.Operation]) -> list[Any]:
@@ -247,7 +241,7 @@ def _waiting(session: Session, fresh: Sequence[wire.Operation]) -> list[Any]:
         arriving |= {i for i in (operation.record, vendor["id"] if isinstance(vendor, dict) else None) if i}
     chain = (
         select(Operation.id, Operation.record_id)
-        .where(Operation.outcome == "held", Operation.waits_for.in_(arriving))
+        .where(Operation.outcome == "held", among(session, Operation.waits_for, arriving))
         .cte("chain", recursive=True)
     )
     next_one = aliased(Operation)
@@ -291,7 +285,9 @@ def _records(session: Session, operations: Iterable[wire.Operation]) -> dict[uui
     found: dict[uuid.UUID, Record] = {}
     for kind in ("warning", "incident", "patrol"):
         table = MODELS[kind].__table__
-        locked = select(table).where(table.c.id.in_(named)).order_by(table.c.id).with_for_update(key_share=True)
+        locked = (
+            select(table).where(among(session, table.c.id, named)).order_by(table.c.id).with_for_update(key_share=True)
+        )
         for row in session.execute(locked).mappings():
             found[row["id"]] = Record(kind, dict(row))
             parent_field, _ = verdicts.PARENTS.get(kind, ("", ""))
@@ -303,7 +299,9 @@ def _records(session: Session, operations: Iterable[wire.Operation]) -> dict[uui
 def _load_links(session: Session, records: dict[uuid.UUID, Record]) -> None:
     incidents = {i: found for i, found in records.items() if found.kind == "incident"}
     table = IncidentItem.__table__
-    rows = session.execute(select(table).where(table.c.incident_id.in_(incidents)).order_by(table.c.ordinal))
+    rows = session.execute(
+        select(table).where(among(session, table.c.incident_id, incidents)).order_by(table.c.ordinal)
+    )
     for row in rows.mappings():
         incidents[row["incident_id"]].links.append(dict(row))
 
@@ -313,7 +311,9 @@ def _load_histories(session: Session, records: dict[uuid.UUID, Record], operatio
     amended = {o.record for o in operations if o.base is not None and o.record in records}
     rows = session.execute(
         select(Operation.record_id, Operation.version, Operation.raw).where(
-            Operation.record_id.in_(amended), Operation.outcome == "applied", Operation.kind != "track.append"
+            among(session, Operation.record_id, amended),
+            Operation.outcome == "applied",
+            Operation.kind != "track.append",
         )
     )
     for record_id, version, raw in rows:
@@ -322,7 +322,9 @@ def _load_histories(session: Session, records: dict[uuid.UUID, Record], operatio
 
 
 def _officers(session: Session, names: set[str], ids: set[int]) -> dict[str, Officer]:
-    rows = session.scalars(select(Account).where(or_(Account.username.in_(names), Account.id.in_(ids))))
+    rows = session.scalars(
+        select(Account).where(or_(among(session, Account.username, names), among(session, Account.id, ids)))
+    )
     return {account.username: Officer(account.id, account.username, account.role, _card(account)) for account in rows}
 
 
@@ -339,7 +341,7 @@ def _card(account: Account) -> _Card | None:
 def _vendors(session: Session, operations: Iterable[wire.Operation]) -> set[uuid.UUID]:
     named = (operation.fields.get("vendor") for operation in operations)
     ids = {vendor["id"] if isinstance(vendor, dict) else vendor for vendor in named if vendor}
-    return set(session.scalars(select(Vendor.id).where(Vendor.id.in_(ids))))
+    return set(session.scalars(select(Vendor.id).where(among(session, Vendor.id, ids))))
 
 
 def _pending(incoming: _Incoming, operation: wire.Operation, world: World) -> Pending:
@@ -432,7 +434,7 @@ def _outcome_row(operation_id: uuid.UUID, verdict: Verdict) -> dict[str, Any]:
 def _write_crews(session: Session, patrols: list[Record], world: World) -> None:
     changed = [r.state["id"] for r in patrols if not r.new]
     if changed:
-        session.execute(delete(PatrolOfficer).where(PatrolOfficer.patrol_id.in_(changed)))
+        session.execute(delete(PatrolOfficer).where(among(session, PatrolOfficer.patrol_id, changed)))
     rows = [
         {"patrol_id": r.state["id"], "account_id": account_id}
         for r in patrols
@@ -444,14 +446,14 @@ def _write_crews(session: Session, patrols: list[Record], world: World) -> None:
 def _write_links(session: Session, incidents: list[Record]) -> None:
     changed = [r.state["id"] for r in incidents if not r.new]
     if changed:
-        session.execute(delete(IncidentItem).where(IncidentItem.incident_id.in_(changed)))
+        session.execute(delete(IncidentItem).where(among(session, IncidentItem.incident_id, changed)))
     insert_rows(session, IncidentItem, [link for r in incidents for link in r.links])
 
 
 def _photos_here(session: Session, operations: Iterable[wire.Operation]) -> dict[str, dt.datetime]:
     """Which of the photos these operations announce have arrived already, and when."""
-    names = {photo["sha256"] for operation in operations for photo in operation.photos}
-    rows = session.execute(select(Photo.sha256, Photo.received_at).where(Photo.sha256.in_(names)))
+    names = {name for operation in operations for name in wire.announced(operation)}
+    rows = session.execute(select(Photo.sha256, Photo.received_at).where(among(session, Photo.sha256, names)))
     return dict(rows.all())
 
 
@@ -518,7 +520,7 @@ def _results(operations: Sequence[wire.Operation], taken: _Taken) -> list[dict[s
     results, seen = [], set(taken.replayed)
     for operation in operations:
         result = _result(operation, taken.verdicts[operation.id])
-        needed = [p["sha256"] for p in operation.photos if p["sha256"] not in taken.photos_here]
+        needed = [name for name in wire.announced(operation) if name not in taken.photos_here]
         results.append(result | {"replayed": operation.id in seen, "photos_needed": needed})
         seen.add(operation.id)
     return results
@@ -559,7 +561,7 @@ def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, A
     if batch is None:
         raise NotFound("no such batch of yours")
     ids = [uuid.UUID(operation_id) for operation_id in batch.ops]
-    stored = {o.id: o for o in session.scalars(select(Operation).where(Operation.id.in_(ids)))}
+    stored = {o.id: o for o in session.scalars(select(Operation).where(among(session, Operation.id, ids)))}
     installation = session.get_one(Installation, batch.install_id)
     return {
         "batch": str(batch.id),

@@ -16,9 +16,9 @@ from typing import Any, cast
 
 import orjson
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
-    Column,
     Connection,
     CursorResult,
     DateTime,
@@ -34,11 +34,14 @@ from sqlalchemy import (
     TypeDecorator,
     Uuid,
     and_,
+    any_,
     bindparam,
     event,
     exc,
     func,
     insert,
+    literal,
+    select,
     text,
     type_coerce,
     update,
@@ -680,6 +683,15 @@ def begin_write(session: Session) -> None:
     session.connection(execution_options={"writes": True})
 
 
+def begin_read(session: Session) -> None:
+    """Start the transaction as one that sees a single moment, however many questions it asks and however long it lasts.
+
+    To be called before anything else is asked of the session. SQLite's readers see one anyway.
+    """
+    one_moment = {"isolation_level": "REPEATABLE READ"} if session.get_bind().dialect.name == "postgresql" else {}
+    session.connection(execution_options=one_moment)
+
+
 def insert_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert all rows at once, the fastest way each database has. Every row holds the same attributes."""
     if not rows:
@@ -737,8 +749,17 @@ def _copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str,
             copy.write_row([p(row[n]) if p else row[n] for n, p in zip(names, processors, strict=True)])
 
 
-def _bind_processor(column: Column[Any], dialect: Dialect) -> Any:
+def _bind_processor(column: Any, dialect: Dialect) -> Any:
     return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def among(session: Session, column: Any, values: Iterable[Any]) -> ColumnElement[bool]:
+    """True where the column is one of the values, which travel as one array: one statement for any number of them."""
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(ColumnElement[bool], column == any_(literal(list(values), ARRAY(column.type))))
+    process = _bind_processor(column, session.get_bind().dialect)
+    listed = orjson.dumps([process(value) if process else value for value in values]).decode()
+    return cast(ColumnElement[bool], column.in_(select(func.json_each(listed).table_valued("value").c.value)))
 
 
 def within_box(session: Session, model: Any, box: tuple[float, float, float, float]) -> ColumnElement[bool]:

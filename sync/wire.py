@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from marshmallow import RAISE, Schema, ValidationError, fields
+from marshmallow import RAISE, Schema, ValidationError, fields, missing
 
 from sync.clock import Stamp
 from sync.places import TO_WGS84
@@ -31,6 +31,8 @@ from sync.problems import QUARANTINE, BatchTooLarge, EnvelopeInvalid, Malformed
 MAX_OPERATIONS = 1_000
 #: One operation's JSON at most, bytes; a whole patrol's track in one operation is about 200 KiB.
 MAX_OPERATION_BYTES = 256 * 1024
+#: Photos that one operation announces at most.
+MAX_PHOTOS = 100
 #: Flaws named per operation at most: enough to repair it, too few to fill a disk with.
 MAX_FLAWS = 20
 #: The largest integer that PostgreSQL's bigint and SQLite hold, and JavaScript's numbers do not round.
@@ -51,7 +53,22 @@ _CODES: dict[str, Any] = {"required": "required", "null": "null", "validator_fai
 # ---------------------------------------------------------------- marshmallow's fields, made strict; messages are codes
 
 
-class Text(fields.String):
+class _Lean:
+    """Checks everything in `_deserialize`; marshmallow's validators, unused here, cost a third of reading."""
+
+    def deserialize(self: Any, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
+        if value is missing:
+            if self.required:
+                raise self.make_error("required")
+            return self.load_default() if callable(self.load_default) else self.load_default
+        if value is None:
+            if not self.allow_none:
+                raise self.make_error("null")
+            return None
+        return self._deserialize(value, attr, data, **kwargs)
+
+
+class Text(_Lean, fields.String):
     """Characters that both databases can keep: no NUL. `one_of` limits them to a list."""
 
     default_error_messages = _CODES | {"nul": "nul", "too_long": "too-long", "one_of": "one-of", "format": "format"}
@@ -76,7 +93,7 @@ class Text(fields.String):
         return value
 
 
-class Whole(fields.Integer):
+class Whole(_Lean, fields.Integer):
     """A whole number within limits; never a boolean, a float or a string."""
 
     default_error_messages = _CODES | {"range": "range"}
@@ -93,7 +110,7 @@ class Whole(fields.Integer):
         return value
 
 
-class Real(fields.Float):
+class Real(_Lean, fields.Float):
     """A finite number within limits; never a boolean or a string."""
 
     default_error_messages = _CODES | {"range": "range"}
@@ -110,7 +127,7 @@ class Real(fields.Float):
         return value
 
 
-class Flag(fields.Boolean):
+class Flag(_Lean, fields.Boolean):
     """True or false; never "yes", 1 or "true"."""
 
     default_error_messages = _CODES
@@ -121,7 +138,7 @@ class Flag(fields.Boolean):
         return value
 
 
-class Uid(fields.UUID):
+class Uid(_Lean, fields.UUID):
     """A UUID in its usual form with dashes; other spellings of the same id would be other strings on the phone."""
 
     default_error_messages = _CODES | {"format": "format"}
@@ -134,7 +151,7 @@ class Uid(fields.UUID):
         return uuid.UUID(value)
 
 
-class Instant(fields.AwareDateTime):
+class Instant(_Lean, fields.AwareDateTime):
     """An RFC 3339 date-time with a zone, in UTC afterwards. Naive times are refused: nobody knows what they mean."""
 
     default_error_messages = _CODES | {"format": "format", "naive": "naive-time"}
@@ -153,7 +170,7 @@ class Instant(fields.AwareDateTime):
             raise self.make_error("format") from error
 
 
-class Day(fields.Date):
+class Day(_Lean, fields.Date):
     """A calendar day, YYYY-MM-DD."""
 
     default_error_messages = _CODES | {"format": "format"}
@@ -167,7 +184,7 @@ class Day(fields.Date):
             raise self.make_error("format") from error
 
 
-class Many(fields.List[Any]):
+class Many(_Lean, fields.List[Any]):
     """A list with a longest length."""
 
     default_error_messages = _CODES | {"invalid": "type", "too_long": "too-long"}
@@ -182,19 +199,46 @@ class Many(fields.List[Any]):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class Nested(fields.Nested):
-    """An object inside an object."""
-
-    default_error_messages = _CODES
-
-
 class Shape(Schema):
     """An object whose every field is known: what a newer app adds waits for a person rather than being lost unseen."""
 
     class Meta:
         unknown = RAISE
 
-    error_messages: dict[str, str] = {"unknown": "unknown-field", "type": "type"}  # noqa: RUF012
+    def load(self, data: Any, **_options: Any) -> dict[str, Any]:
+        """The object's values. Raises ValidationError with codes by field.
+
+        marshmallow's own also looks for hooks, renamed fields and generators, none of which are here: twice the time.
+        """
+        if not isinstance(data, dict):
+            raise ValidationError({"_schema": ["type"]})
+        values, flaws, seen = {}, {}, 0
+        for name, inner in self.load_fields.items():
+            given = data.get(name, missing)
+            seen += given is not missing
+            if given is missing and self.partial:
+                continue
+            try:
+                value = inner.deserialize(given)
+            except ValidationError as error:
+                flaws[name] = error.messages
+            else:
+                if value is not missing:
+                    values[name] = value
+        if seen < len(data):
+            flaws |= {name: ["unknown-field"] for name in data if name not in self.load_fields}
+        if flaws:
+            raise ValidationError(flaws)
+        return values
+
+
+class Nested(_Lean, fields.Nested):
+    """An object inside an object."""
+
+    default_error_messages = _CODES
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, partial: Any = None, **kwargs: Any) -> Any:
+        return self.schema.load(value)
 
 
 # ---------------------------------------------------------------- shapes
@@ -289,7 +333,7 @@ class WarningBody(Shape):
     response = Text(20, one_of=RESPONSES, allow_none=True, load_default=None)
 
 
-class PointField(fields.Field[Any]):
+class PointField(_Lean, fields.Field[Any]):
     """[lon, lat, mono_ms or null, accuracy_m or null]: an array, because a track has thousands of them."""
 
     default_error_messages = _CODES | {"range": "range"}
@@ -324,12 +368,12 @@ class OperationShape(Shape):
 
 class CreateShape(OperationShape):
     fix = Nested(FixShape, allow_none=True)
-    photos = Many(Nested(PhotoShape), 100)
+    photos = Many(Nested(PhotoShape), MAX_PHOTOS)
 
 
 class AmendShape(OperationShape):
     base = Whole(1, 2**31 - 1, required=True)
-    photos = Many(Nested(PhotoShape), 100)
+    photos = Many(Nested(PhotoShape), MAX_PHOTOS)
 
 
 class VoidShape(OperationShape):
@@ -426,18 +470,20 @@ class HeldDocument(Schema):
 
 @dataclass(slots=True)
 class Operation:
-    """One operation as it came. `problem` is set where it can't be taken; then only the first six fields count.
+    """One operation as it came: first recognised (`recognise`), then, unless it is known already, read (`complete`).
 
     `id` is the phone's `op`; where that can't be read it is made from the fingerprint, so that a repeat is recognised.
+    What stands below `problem` is known once it is complete, and only if there is no problem.
     """
 
     raw: bytes
+    value: Any
     fingerprint: bytes
     id: uuid.UUID
-    op: str | None = None
-    n: int | None = None
-    kind: str | None = None
-    record: uuid.UUID | None = None
+    op: str | None
+    n: int | None
+    kind: str | None
+    record: uuid.UUID | None
     problem: dict[str, Any] | None = None
     at: Stamp = field(default_factory=Stamp)
     fix: dict[str, Any] | None = None
@@ -503,7 +549,7 @@ def read_envelope(raw: bytes, most_operations: int = MAX_OPERATIONS) -> Envelope
         head.get("sent") or {},
         envelope["next_n"],
         envelope["unsent"],
-        [read_operation(value, slice_) for value, slice_ in operations],
+        [recognise(value, slice_) for value, slice_ in operations],
     )
 
 
@@ -516,9 +562,16 @@ def _check_ranges(unsent: list[list[int]]) -> None:
             raise EnvelopeInvalid(errors=[{"pointer": f"/unsent/{index}", "code": "range"}])
 
 
+def fingerprint_of(raw: bytes) -> bytes:
+    """The fingerprint of the operation that was kept as these bytes."""
+    return recognise(_parse(raw), raw).fingerprint
+
+
 def read_again(raw: bytes) -> Operation:
-    """The operation that was kept as these bytes."""
-    return read_operation(_parse(raw), raw)
+    """The operation that was kept as these bytes, complete."""
+    operation = recognise(_parse(raw), raw)
+    complete(operation)
+    return operation
 
 
 # ---------------------------------------------------------------- reading JSON
@@ -638,64 +691,82 @@ def _real(text: str) -> float:
 # ---------------------------------------------------------------- reading one operation
 
 _OP_IN_RAW = re.compile(rb'"op"\s*:\s*"(' + _UUID.pattern.encode() + rb')"')
+_N_IN_RAW = re.compile(rb'"n"\s*:\s*([1-9][0-9]{0,15})\b')
 
 
-def read_operation(value: Any, raw: bytes) -> Operation:
-    """The operation in a JSON value; `raw` are the bytes it was read from. What is wrong with it is its `problem`."""
-    if isinstance(value, _Unreadable):
-        found = _OP_IN_RAW.search(raw)
-        op = {"op": found.group(1).decode()} if found else {}
-        return _flawed(raw, op, problem("unreadable", ("", value.why)), _digest(value, raw))
-    if not isinstance(value, dict):
-        return _flawed(raw, {}, problem("invalid", ("", "type")), _digest(value, raw))
-    if len(raw) > MAX_OPERATION_BYTES:
-        return _flawed(raw, value, problem("op-too-large", bytes=len(raw), most=MAX_OPERATION_BYTES))
-    kind = value.get("kind")
-    if not isinstance(kind, str) or kind not in KINDS:
-        return _flawed(raw, value, problem("unknown-kind", ("/kind", "required" if kind is None else "unknown")))
+def _legible(raw: bytes) -> dict[str, Any]:
+    """What can be made out of an operation that is not JSON: its id, and its counter, which else would seem lost."""
+    op, n = _OP_IN_RAW.search(raw), _N_IN_RAW.search(raw)
+    return ({"op": op.group(1).decode()} if op else {}) | ({"n": int(n.group(1))} if n else {})
+
+
+def recognise(value: Any, raw: bytes) -> Operation:
+    """The operation in a JSON value that was read from these bytes, as far as it takes to tell whether it is known."""
+    readable = isinstance(value, dict)
+    digest = fingerprint(value) if readable else hashlib.sha256(raw).digest()
+    said = value if readable else _found_in(raw)
+    op, n, kind = said.get("op"), said.get("n"), said.get("kind")
+    op_id = _id_or_none(op)
+    return Operation(
+        raw,
+        value,
+        digest,
+        op_id or derived_id(digest),
+        op if op_id else None,
+        n if type(n) is int and 1 <= n <= MAX_WHOLE else None,
+        kind if isinstance(kind, str) and kind in KINDS else None,
+        _id_or_none(said.get("record")),
+    )
+
+
+def announced(operation: Operation) -> list[str]:
+    """The digests of the photos an operation announces, whatever else is wrong with it."""
+    photos = operation.value.get("photos") if isinstance(operation.value, dict) else None
+    names = [photo.get("sha256") for photo in photos if isinstance(photo, dict)] if isinstance(photos, list) else []
+    return [name for name in names if isinstance(name, str) and _SHA256.fullmatch(name)]
+
+
+def _found_in(raw: bytes) -> dict[str, Any]:
+    """What can be told of an operation whose JSON can't be kept as a value: its id, if it stands anywhere."""
+    found = _OP_IN_RAW.search(raw)
+    return {"op": found.group(1).decode()} if found else {}
+
+
+def _id_or_none(value: Any) -> uuid.UUID | None:
+    return uuid.UUID(value) if isinstance(value, str) and _UUID.fullmatch(value) else None
+
+
+def complete(operation: Operation) -> None:
+    """The operation is read whole; what is wrong with it is its `problem`. One that has a problem stays as it is."""
+    if operation.problem is not None:
+        return
+    operation.problem = _outer_problem(operation)
+    if operation.problem is not None or operation.kind is None:
+        return
     try:
-        loaded = KINDS[kind].load(value)
+        loaded = KINDS[operation.kind].load(operation.value)
     except ValidationError as error:
-        return _flawed(raw, value, problem("invalid", *_swapped(value, _flaws(error.messages))))
-    return _sound(value, raw, loaded)
+        operation.problem = problem("invalid", *_swapped(operation.value, _flaws(error.messages)))
+        return
+    operation.at = stamp(loaded["at"])
+    operation.fix = operation.value.get("fix")
+    operation.photos = loaded.get("photos", [])
+    operation.fields = loaded.get("body") or loaded.get("set") or {}
+    operation.base = loaded.get("base")
+    operation.reason = loaded.get("reason")
 
 
-def _sound(value: dict[str, Any], raw: bytes, loaded: dict[str, Any]) -> Operation:
-    return Operation(
-        raw=raw,
-        fingerprint=fingerprint(value),
-        id=loaded["op"],
-        op=value["op"],
-        n=loaded["n"],
-        kind=loaded["kind"],
-        record=loaded["record"],
-        at=stamp(loaded["at"]),
-        fix=value.get("fix"),
-        photos=loaded.get("photos", []),
-        fields=loaded.get("body") or loaded.get("set") or {},
-        base=loaded.get("base"),
-        reason=loaded.get("reason"),
-    )
-
-
-def _flawed(raw: bytes, value: dict[str, Any], why: dict[str, Any], digest: bytes | None = None) -> Operation:
-    digest = digest or fingerprint(value)
-    op, record, kind, n = (value.get(name) for name in ("op", "record", "kind", "n"))
-    known = isinstance(op, str) and _UUID.fullmatch(op) is not None
-    return Operation(
-        raw=raw,
-        fingerprint=digest,
-        id=uuid.UUID(op) if known else derived_id(digest),
-        op=op if known else None,
-        n=n if type(n) is int and 1 <= n <= MAX_WHOLE else None,
-        kind=kind if isinstance(kind, str) and kind in KINDS else None,
-        record=uuid.UUID(record) if isinstance(record, str) and _UUID.fullmatch(record) else None,
-        problem=why,
-    )
-
-
-def _digest(value: Any, raw: bytes) -> bytes:
-    return fingerprint(value) if isinstance(value, dict) else hashlib.sha256(raw).digest()
+def _outer_problem(operation: Operation) -> dict[str, Any] | None:
+    """What stands in the way of reading its fields at all."""
+    if isinstance(operation.value, _Unreadable):
+        return problem("unreadable", ("", operation.value.why))
+    if not isinstance(operation.value, dict):
+        return problem("invalid", ("", "type"))
+    if len(operation.raw) > MAX_OPERATION_BYTES:
+        return problem("op-too-large", bytes=len(operation.raw), most_bytes=MAX_OPERATION_BYTES)
+    if operation.kind is None:
+        return problem("unknown-kind", ("/kind", "unknown" if "kind" in operation.value else "required"))
+    return None
 
 
 def fingerprint(value: Any) -> bytes:
