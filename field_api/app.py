@@ -1,4 +1,4 @@
-"""The app, put together: the ground floor first, then one blueprint per noun."""
+"""The app, put together: the ground floor first, then one blueprint per noun, then the operator's commands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from field_api import answers, api_document, batches, database, health, identity, sign_in, uploads
+from field_api import answers, api_document, batches, commands, database, health, identity, sign_in, uploads
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
@@ -26,6 +26,7 @@ def create_app(settings: Settings) -> Flask:
     answers.init_app(app)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
+    commands.register(app)
     if settings.trusted_proxies:
         proxies = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]

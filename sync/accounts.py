@@ -108,13 +108,20 @@ def add(
     role: str,
     now: dt.datetime,
     townships: Iterable[str] = (),
+    from_on: dt.date | None = None,
+    until_on: dt.date | None = None,
     card_number: str | None = None,
     card_from_on: dt.date | None = None,
     card_until_on: dt.date | None = None,
 ) -> Account:
-    """A new account, posted to these townships from today. Raises AccountInvalid if it can't be made like this."""
+    """A new account, posted to these townships from a day (else today) until another.
+
+    Raises AccountInvalid if it can't be made like this.
+    """
     username, townships = _spelt(username), frozenset(townships)
     _check(session, username, password, role, townships)
+    _check_days(from_on or local_day(now), until_on)
+    _check_days(card_from_on, card_until_on)
     account = Account(
         username=username,
         full_name=full_name,
@@ -127,8 +134,8 @@ def add(
     )
     session.add(account)
     session.flush()
-    today = local_day(now)
-    session.add_all(Posting(account_id=account.id, township_code=code, from_on=today) for code in sorted(townships))
+    days = {"from_on": from_on or local_day(now), "until_on": until_on}
+    session.add_all(Posting(account_id=account.id, township_code=code, **days) for code in sorted(townships))
     session.flush()
     return account
 
@@ -176,6 +183,11 @@ def _check(session: Session, username: str, password: str, role: str, townships:
         raise AccountInvalid(f"{username} exists")
     if unknown := townships - set(session.scalars(select(Township.code).where(Township.code.in_(townships)))):
         raise AccountInvalid(f"no township has the code {', '.join(sorted(unknown))}")
+
+
+def _check_days(from_on: dt.date | None, until_on: dt.date | None) -> None:
+    if from_on and until_on and until_on < from_on:
+        raise AccountInvalid(f"{until_on} is before {from_on}")
 
 
 def _check_password_rules(password: str) -> None:

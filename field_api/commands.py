@@ -1,0 +1,214 @@
+"""What an operator does from a shell: `flask --app wsgi --help`.
+
+What the operator can put right is told in one line (a folder's faults: one each), with exit status 1. Passwords are
+asked for or read from standard input: an argument could be seen by everyone on the machine.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import uuid
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import with_appcontext
+from sqlalchemy.orm import Session
+
+import migrations
+from field_api.database import db
+from sync import accounts, evidence, journal, reference
+from sync.models import ROLES, begin_read, begin_write
+from sync.problems import Problem
+
+#: After how many links `verify` says how far it is.
+LINKS_PER_LINE = 1_000
+
+COMMANDS: list[click.Command] = []
+
+
+def register(app: Flask) -> None:
+    """The app has all the commands."""
+    for command in COMMANDS:
+        app.cli.add_command(command)
+
+
+def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
+    """A command inside the app, for which a Problem is nothing unexpected."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @wraps(function)
+        def run(**given: Any) -> None:
+            try:
+                function(**given)
+            except Problem as problem:
+                raise click.ClickException(f"{problem.code}: {problem}") from None
+
+        command = click.command(name)(with_appcontext(run))
+        COMMANDS.append(command)
+        return command
+
+    return decorate
+
+
+class Day(click.ParamType[dt.date]):
+    """A day as YYYY-MM-DD."""
+
+    name = "YYYY-MM-DD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dt.date:
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a day as YYYY-MM-DD", param, ctx)
+
+
+class ChainHead(click.ParamType[evidence.HeadOfChain]):
+    """A head as `verify` prints it."""
+
+    name = "NUMBER:HASH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> evidence.HeadOfChain:
+        number, _, digest = value.partition(":")
+        try:
+            return evidence.HeadOfChain(int(number), bytes.fromhex(digest))
+        except ValueError:
+            self.fail(f"{value!r} is not a head as verify prints it", param, ctx)
+
+
+def _password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    password: str = click.prompt("Password", type=str, hide_input=True, confirmation_prompt=True)
+    return password
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _begun(begin: Callable[[Session], None]) -> Session:
+    """A session whose transaction has begun like this, on a database that has its tables."""
+    session = db.session()
+    begin(session)
+    if not migrations.is_current(session.connection()):
+        raise click.ClickException("the database has no tables of this version: run migrate-database first")
+    return session
+
+
+password_stdin = click.option(
+    "--password-stdin", "from_stdin", is_flag=True, help="Read the password from standard input, one line."
+)
+
+
+# ---------------------------------------------------------------- the database and its lists
+
+
+@_command("migrate-database")
+def migrate_database() -> None:
+    """Bring the database to the tables of this version; what it holds stays."""
+    migrations.upgrade(current_app.extensions["settings"].database_url)
+    session = _begun(begin_write)
+    journal.start(session)
+    session.commit()
+    click.echo("The database has the tables of this version.")
+
+
+@_command("load-reference")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+def load_reference(folder: Path, dry_run: bool) -> None:
+    """Load townships, items and other lists from a FOLDER of CSV and GeoJSON files, all or nothing."""
+    read = reference.read(folder)
+    _tell(reference.plan(_begun(begin_read), read))
+    db.session.rollback()
+    if dry_run:
+        return
+    done = reference.load(_begun(begin_write), read, now=_now())
+    db.session.commit()
+    click.echo("Loaded." if done.changes_something else "Nothing to change.")
+
+
+def _tell(planned: reference.Plan) -> None:
+    """The plan is on the screen. Raises ClickException if anything forbids it."""
+    click.echo(f"{'':26}{'added':>10}{'changed':>10}{'unchanged':>10}")
+    for file, counts in planned.counts.items():
+        click.echo(f"{file:26}{counts.added:>10}{counts.changed:>10}{counts.unchanged:>10}")
+    for fault in planned.faults:
+        click.echo(fault, err=True)
+    if planned.faults:
+        raise click.ClickException(f"{len(planned.faults)} faults; nothing was loaded")
+
+
+# ---------------------------------------------------------------- accounts
+
+
+@_command("add-account")
+@click.argument("username")
+@click.option("--role", required=True, type=click.Choice(ROLES))
+@click.option("--name", "full_name", required=True, help="The person's name.")
+@click.option("--township", "townships", multiple=True, metavar="CODE", help="Posted to; can be given several times.")
+@click.option("--from", "from_on", type=Day(), help="First day of the posting; today if not given.")
+@click.option("--until", "until_on", type=Day(), help="Last day of the posting.")
+@click.option("--card-number", help="The officer's card (执法证).")
+@click.option("--card-from", "card_from_on", type=Day())
+@click.option("--card-until", "card_until_on", type=Day())
+@password_stdin
+def add_account(username: str, from_stdin: bool, **given: Any) -> None:
+    """Add an account that can sign in as USERNAME."""
+    password = _password(from_stdin)
+    account = accounts.add(_begun(begin_write), username, password, now=_now(), **given)
+    added = account.username
+    db.session.commit()
+    click.echo(f"{added} can sign in.")
+
+
+@_command("set-password")
+@click.argument("username")
+@password_stdin
+def set_password(username: str, from_stdin: bool) -> None:
+    """Give USERNAME another password; every phone has to sign in again."""
+    password = _password(from_stdin)
+    accounts.set_password(_begun(begin_write), username, password, now=_now())
+    db.session.commit()
+    click.echo(f"{username} has another password and has to sign in again.")
+
+
+@_command("disable-account")
+@click.argument("username")
+def disable_account(username: str) -> None:
+    """Let USERNAME do nothing any more, from the next request on. What was recorded stays."""
+    accounts.disable(_begun(begin_write), username, now=_now())
+    db.session.commit()
+    click.echo(f"{username} is disabled.")
+
+
+@_command("revoke-installation")
+@click.argument("install_id", type=click.UUID)
+def revoke_installation(install_id: uuid.UUID) -> None:
+    """Let a lost phone do nothing any more, whoever signs in on it."""
+    accounts.revoke_installation(_begun(begin_write), install_id, now=_now())
+    db.session.commit()
+    click.echo(f"{install_id} is revoked.")
+
+
+# ---------------------------------------------------------------- evidence
+
+
+@_command("verify")
+@click.option("--head", "earlier", type=ChainHead(), help="A head that was printed earlier: the chain must contain it.")
+def verify(earlier: evidence.HeadOfChain | None) -> None:
+    """Recompute the whole evidence chain and print its head, to be kept somewhere else."""
+    session = _begun(begin_read)
+    try:
+        for done, links in evidence.verify(session, earlier):
+            if done % LINKS_PER_LINE == 0 or done == links:
+                click.echo(f"{done} of {links} links", err=True)
+    except evidence.Break as found:
+        raise click.ClickException(f"The evidence was changed: {found}") from None
+    head = evidence.head(session)
+    click.echo(f"{head.number}:{head.hash.hex()}")
