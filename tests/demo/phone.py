@@ -1,0 +1,576 @@
+"""A phone that keeps its promise: the reference client, to be read by whoever writes the real app.
+
+Nothing but the standard library. The rule it lives by: *what the server answered with 200 may be forgotten; everything
+else is kept and sent again.* So whatever an officer does becomes an **operation** in the outbox, a file that survives a
+crash, before anything touches the network. An operation is written once, as the very text that will be sent, however
+often; only the envelope round it (`sent`, `next_n`, `unsent`) is made afresh for each attempt.
+
+Three parts: `Clock` (what the phone knows of time), `Line` (one HTTP request, answered or lost) and `Phone`.
+Instants are ISO 8601 with a zone, durations in ms, positions longitude before latitude.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import gzip
+import hashlib
+import http.client
+import itertools
+import json
+import os
+import random
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from email.message import Message
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+#: What one batch may hold (PROTOCOL.md): operations, and bytes before packing. The envelope gets what is left over.
+BATCH_OPS = 1_000
+BATCH_BYTES = 8 * 1024 * 1024 - 64 * 1024
+#: How often a request is tried before the phone waits for better times, and how long it rests in between, s.
+ATTEMPTS = 10
+FIRST_REST_S, LONGEST_REST_S = 0.5, 60.0
+#: Bodies smaller than this are not worth packing, bytes.
+PACK_FROM_BYTES = 1_024
+#: Problems of a whole batch that a smaller batch may not have.
+HALVE_AT = frozenset({"batch-too-large", "malformed", "envelope-invalid"})
+CHINA = dt.timezone(dt.timedelta(hours=8))
+
+Json = dict[str, Any]
+
+
+class Lost(Exception):
+    """No answer came, or not a whole one. The server may have done what it was asked, or not."""
+
+
+class Offline(Exception):
+    """Tried long enough for now. Everything is still in the outbox."""
+
+
+class Refused(Exception):
+    """The server said no in a way that only a person can change. Everything is still in the outbox."""
+
+
+# ---------------------------------------------------------------- time
+
+
+def utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass
+class Clock:
+    """The two clocks of a phone: a wall clock that anyone may set wrong, and a count of ms since the last boot.
+
+    On Android: `System.currentTimeMillis()`, `SystemClock.elapsedRealtime()`, `Settings.Global.BOOT_COUNT`; on iOS:
+    `Date()`, `mach_continuous_time()`, `kern.bootsessionuuid`. Here both follow `true`, which a simulation may replace;
+    `wall_off` and `drift_ppm` make the wall clock wrong, nothing makes the count wrong but a reboot.
+    """
+
+    booted_at: dt.datetime
+    boot: str = "1"
+    wall_off: dt.timedelta = dt.timedelta(0)
+    drift_ppm: float = 0.0
+    has_gnss: bool = False
+    true: Callable[[], dt.datetime] = utc_now
+
+    def mono_ms(self) -> int:
+        return (self.true() - self.booted_at) // dt.timedelta(milliseconds=1)
+
+    def wall(self) -> dt.datetime:
+        drift = (self.true() - self.booted_at) * (self.drift_ppm / 1_000_000)
+        return self.true() + drift + self.wall_off
+
+    def reboot(self, boot: str) -> None:
+        """The count starts again from nothing, under another boot id."""
+        self.boot, self.booted_at = boot, self.true()
+
+    def stamp(self) -> Json:
+        """This moment as the clocks tell it: what every operation carries as `at` and every batch as `sent`."""
+        stamp: Json = {"wall": _iso(self.wall()), "mono_ms": self.mono_ms(), "boot": self.boot}
+        if self.has_gnss:
+            stamp["gnss"] = _iso(self.true())
+        return stamp
+
+
+def _iso(at: dt.datetime) -> str:
+    return at.astimezone(CHINA).isoformat(timespec="milliseconds")
+
+
+# ---------------------------------------------------------------- the line
+
+
+class Answer(NamedTuple):
+    """A whole answer: its status, headers, and its JSON (`{}` when it has none)."""
+
+    status: int
+    headers: Message
+    json: Json
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
+
+    @property
+    def code(self) -> str:
+        return str(self.json.get("code", self.status))
+
+
+@dataclass(frozen=True)
+class Line:
+    """The way to one server: each request on a connection of its own, so that a dead one is never taken for alive."""
+
+    server: str
+    timeout_s: float = 30.0
+
+    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        """The answer. Raises `Lost` when the connection, or the answer, broke off."""
+        where = urlsplit(self.server)
+        connect = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
+        try:
+            with closing(connect(where.netloc, timeout=self.timeout_s)) as connection:
+                connection.request(method, path, body, {**headers, "Connection": "close"})
+                response = connection.getresponse()
+                return Answer(response.status, response.headers, _json_of(response))
+        except (OSError, http.client.HTTPException, ValueError) as broken:
+            raise Lost(f"{method} {path}: {broken!r}") from broken
+
+
+def _json_of(response: http.client.HTTPResponse) -> Json:
+    """What the answer says; a 200 that does not end in whole JSON raises `ValueError`: it broke off."""
+    content = response.read()
+    if "json" not in response.headers.get_content_type():
+        return {}
+    answer = json.loads(content)
+    return answer if isinstance(answer, dict) else {}
+
+
+# ---------------------------------------------------------------- the phone
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox   (n INTEGER PRIMARY KEY, op TEXT, kind TEXT, record TEXT, text TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers  (n INTEGER PRIMARY KEY, op TEXT, kind TEXT, record TEXT, result TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records  (record TEXT PRIMARY KEY, noun TEXT NOT NULL, version INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS photos   (sha256 TEXT PRIMARY KEY, type TEXT NOT NULL, record TEXT, state TEXT NOT NULL);
+"""
+
+
+class Waiting(NamedTuple):
+    """An operation in the outbox; `text` is its JSON, sent as it stands."""
+
+    n: int
+    op: str
+    kind: str
+    record: str
+    text: str
+
+
+class Answered(NamedTuple):
+    """What the server said of one operation."""
+
+    n: int
+    op: str
+    kind: str
+    record: str
+    result: Json
+
+
+@dataclass
+class Phone:
+    """One installation of the app. Everything it must not lose is in the file `outbox`.
+
+    `ask_password` stands for the sign-in page: the password is asked for and never kept. `rest`
+    waits that many seconds.
+    """
+
+    outbox: Path
+    line: Line
+    clock: Clock
+    username: str
+    ask_password: Callable[[], str]
+    app: str = "3.2.1"
+    batch_ops: int = BATCH_OPS
+    newest_first: bool = False
+    rest: Callable[[float], None] = time.sleep
+    _file: sqlite3.Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = sqlite3.connect(self.outbox, check_same_thread=False)
+        self._file.execute("PRAGMA synchronous = FULL")
+        self._file.executescript(_TABLES)
+        with self._file:
+            self._file.execute("INSERT OR IGNORE INTO settings VALUES ('install', ?)", [str(uuid.uuid4())])
+
+    def close(self) -> None:
+        self._file.close()
+
+    # ------------------------------------------------ what an officer does
+
+    def start_patrol(self, officers: Sequence[str], township: str, *, fix: Json | None = None, **body: Any) -> str:
+        """A patrol by these accounts; its record id."""
+        body |= {"officers": list(officers), "township": township, "started": self._at()}
+        return self.create("patrol", body, fix=fix)
+
+    def end_patrol(self, patrol: str) -> None:
+        self.amend(patrol, {"ended": self._at()})
+
+    def record_incident(
+        self, patrol: str, items: Sequence[str], *, fix: Json | None = None, photos: Sequence[Json] = (), **body: Any
+    ) -> str:
+        """One thing seen at one place and time; its record id. `photos` are what `take_photo` returned."""
+        return self.create("incident", {"patrol": patrol, "items": list(items), **body}, fix=fix, photos=photos)
+
+    def warn(self, incident: str, step: str, *, fix: Json | None = None, **body: Any) -> str:
+        """What a vendor was told because of an incident; its record id."""
+        return self.create("warning", {"incident": incident, "step": step, **body}, fix=fix)
+
+    def append_track(self, patrol: str, points: Sequence[Sequence[float | None]], crs: str) -> None:
+        """A stretch of the patrol's way: points of [lon, lat, mono_ms or null, accuracy_m or null]."""
+        self.add("track.append", patrol, body={"crs": crs, "points": [list(point) for point in points]})
+
+    def amend(self, record: str, fields: Json, photos: Sequence[Json] = ()) -> None:
+        """Other values for some fields of a record, made on the version that this phone knows."""
+        noun, version = self._known(record)
+        more: Json = {"photos": list(photos)} if photos else {}
+        self.add(f"{noun}.amend", record, base=version, set=fields, **more)
+
+    def void(self, record: str, reason: str) -> None:
+        noun, _ = self._known(record)
+        self.add(f"{noun}.void", record, reason=reason)
+
+    def take_photo(self, content: bytes, role: str, type: str = "image/jpeg") -> Json:
+        """The photo is kept as a file; returned is what a record says of it."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        _write_safely(self.photo_file(sha256), content)
+        with self._file:
+            self._file.execute("INSERT OR IGNORE INTO photos VALUES (?, ?, NULL, 'here')", [sha256, type])
+        return {"sha256": sha256, "bytes": len(content), "type": type, "role": role}
+
+    def photo_file(self, sha256: str) -> Path:
+        return self.outbox.with_suffix(".photos") / sha256
+
+    def create(self, noun: str, body: Json, *, fix: Json | None = None, photos: Sequence[Json] = ()) -> str:
+        record = str(uuid.uuid4())
+        more: Json = {"photos": list(photos)} if photos else {}
+        self.add(f"{noun}.create", record, body=body, fix=fix, **more)
+        return record
+
+    def add(self, kind: str, record: str, *, op: str | None = None, **content: Any) -> str:
+        """One more operation in the outbox, written once and for all; its id.
+
+        Its counter `n` is taken in the same transaction: a crash leaves neither a gap nor a counter used twice.
+        """
+        op = op or str(uuid.uuid4())
+        with self._file:
+            n = self.next_n
+            operation = {"op": op, "n": n, "kind": kind, "record": record, "at": self._at(), **content}
+            self._set("next_n", str(n + 1))
+            text = json.dumps(operation, ensure_ascii=False, separators=(",", ":"))
+            self._file.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", [n, op, kind, record, text])
+            self._foresee(kind, record)
+            photos = [(record, photo["sha256"]) for photo in content.get("photos", ())]
+            self._file.executemany("UPDATE photos SET record = ? WHERE sha256 = ?", photos)
+        return op
+
+    def _foresee(self, kind: str, record: str) -> None:
+        """The version the record will have once this arrives, so that the next amend names the right one."""
+        noun, _, verb = kind.partition(".")
+        if verb == "create":
+            self._file.execute("INSERT OR IGNORE INTO records VALUES (?, ?, 1)", [record, noun])
+        elif verb in ("amend", "void"):
+            self._file.execute("UPDATE records SET version = version + 1 WHERE record = ?", [record])
+
+    def _known(self, record: str) -> tuple[str, int]:
+        row = self._file.execute("SELECT noun, version FROM records WHERE record = ?", [record]).fetchone()
+        return str(row[0]), int(row[1])
+
+    def _at(self) -> Json:
+        """This moment, with the server's time that was kept in this boot, if there is one."""
+        stamp = self.clock.stamp()
+        anchor = json.loads(self._setting("anchor", "{}"))
+        if anchor.get("boot") == self.clock.boot:
+            stamp["anchor"] = {"server": anchor["server"], "mono_ms": anchor["mono_ms"]}
+        return stamp
+
+    # ------------------------------------------------ signing in
+
+    def sign_in(self) -> None:
+        """Tokens for this installation are kept. Raises `Refused` when the password or the account is not right."""
+        who = {"username": self.username, "password": self.ask_password(), "install": self.install}
+        answer = self._persist(lambda: self._ask("POST", "/api/v1/auth/login", who))
+        if not answer.ok:
+            raise Refused(answer.code)
+        self._keep_tokens(answer)
+
+    def _renew(self) -> None:
+        """A fresh access token; when the refresh token is of no use either, the officer signs in again."""
+        refresh = {"Authorization": f"Bearer {self._setting('refresh_token', '')}"}
+        answer = self._ask("POST", "/api/v1/auth/refresh", None, refresh)
+        if answer.ok:
+            self._keep_tokens(answer)
+        else:
+            self.sign_in()
+
+    def _keep_tokens(self, answer: Answer) -> None:
+        with self._file:
+            self._set("access_token", answer.json["access_token"])
+            self._set("refresh_token", answer.json["refresh_token"])
+
+    # ------------------------------------------------ sending
+
+    def sync(self) -> None:
+        """Everything in the outbox has been answered and every photo the server still misses has been sent.
+
+        Raises `Offline` or `Refused` when that was not to be had; what was not answered is still in the outbox.
+        """
+        for batch in self._batches():
+            self._deliver(batch)
+        self._send_photos()
+
+    @property
+    def next_n(self) -> int:
+        """The counter that the next operation will have."""
+        return int(self._setting("next_n", "1"))
+
+    def waiting(self) -> list[Waiting]:
+        """The outbox, in the order of the counters."""
+        return [Waiting(*row) for row in self._file.execute("SELECT * FROM outbox ORDER BY n")]
+
+    def _batches(self) -> Iterator[list[Waiting]]:
+        batch: list[Waiting] = []
+        size = 0
+        for waiting in reversed(self.waiting()) if self.newest_first else self.waiting():
+            length = len(waiting.text.encode()) + 1
+            if batch and (len(batch) == self.batch_ops or size + length > BATCH_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(waiting)
+            size += length
+        if batch:
+            yield batch
+
+    def _deliver(self, ops: list[Waiting]) -> None:
+        """These operations were answered; a batch that is refused as a whole goes again as two halves.
+
+        One operation that is refused all by itself stays in the outbox, declared unsent, and delays nobody.
+        """
+        batch = str(uuid.uuid4())
+        answer = self._persist(
+            lambda: self._signed(lambda: self._push(batch, ops)),
+            again=lambda: self._signed(lambda: self._ask_or_push(batch, ops)),
+        )
+        if answer.ok:
+            self._settle(ops, answer.json)
+        elif answer.code not in HALVE_AT:
+            raise Refused(answer.code)
+        elif len(ops) > 1:
+            middle = len(ops) // 2
+            self._deliver(ops[:middle])
+            self._deliver(ops[middle:])
+
+    def _push(self, batch: str, ops: list[Waiting]) -> Answer:
+        head: Json = {"batch": batch, "install": self.install, "app": self.app, "sent": self.clock.stamp()}
+        head |= {"next_n": self.next_n, "unsent": self._unsent(ops)}
+        start = json.dumps(head, separators=(",", ":")).removesuffix("}")
+        body = f'{start},"ops":[{",".join(waiting.text for waiting in ops)}]}}'
+        return self._send("POST", "/api/v1/sync/batches", body.encode(), "application/json")
+
+    def _ask_or_push(self, batch: str, ops: list[Waiting]) -> Answer:
+        """After a lost answer: the receipt, if the server got the batch; else the same operations once more."""
+        receipt = self._ask("GET", f"/api/v1/sync/batches/{batch}", None, self._bearer())
+        return self._push(batch, ops) if receipt.status == 404 else receipt
+
+    def _unsent(self, ops: list[Waiting]) -> list[list[int]]:
+        """The counters that exist but are not in this batch, as closed ranges."""
+        going = {waiting.n for waiting in ops}
+        return _ranges(waiting.n for waiting in self.waiting() if waiting.n not in going)
+
+    def _settle(self, ops: list[Waiting], receipt: Json) -> None:
+        """What was answered leaves the outbox and its answer is kept, in one transaction: a crash does both or none."""
+        with self._file:
+            for waiting, result in zip(ops, receipt["results"], strict=True):
+                row = [waiting.n, waiting.op, waiting.kind, waiting.record, json.dumps(result, ensure_ascii=False)]
+                self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
+                self._file.execute("DELETE FROM outbox WHERE n = ?", [waiting.n])
+                self._learn(waiting.record, result)
+            self._set("holes", json.dumps(receipt.get("holes", [])))
+            self._set("photos_needed", json.dumps(receipt.get("photos_needed", [])))
+
+    def _learn(self, record: str, result: Json) -> None:
+        """The record's version by the server, unless operations of our own on it are still to come."""
+        if result.get("version") is None:
+            return
+        self._file.execute(
+            "UPDATE records SET version = ? WHERE record = ? AND NOT EXISTS (SELECT 1 FROM outbox WHERE record = ?)",
+            [result["version"], record, record],
+        )
+
+    # ------------------------------------------------ photos
+
+    def _send_photos(self) -> None:
+        here = {sha256: type for sha256, type, _ in self.photos("here")}
+        for sha256 in self.photos_needed:
+            if sha256 in here:
+                self._send_photo(sha256, here[sha256])
+
+    def _send_photo(self, sha256: str, type: str) -> None:
+        """The photo is the server's now; or its bytes no longer are what the record announced, and it is set aside."""
+        content = self.photo_file(sha256).read_bytes()
+        answer = self._persist(
+            lambda: self._signed(lambda: self._send("PUT", f"/api/v1/uploads/{sha256}", content, type))
+        )
+        if answer.ok:
+            self._photo_is(sha256, "sent")
+            self.photo_file(sha256).unlink()
+        elif hashlib.sha256(content).hexdigest() != sha256:
+            self._photo_is(sha256, "damaged")
+
+    def _photo_is(self, sha256: str, state: str) -> None:
+        with self._file:
+            self._file.execute("UPDATE photos SET state = ? WHERE sha256 = ?", [state, sha256])
+
+    # ------------------------------------------------ what the officer is shown
+
+    def look_up(self) -> list[Json]:
+        """What the server holds of this installation, by counter, as it stands now: some were held and have joined."""
+        found: list[Json] = []
+        for n_from in range(1, self.next_n, BATCH_OPS):
+            query = f"install={self.install}&n_from={n_from}&n_to={n_from + BATCH_OPS - 1}"
+            found += self.get(f"/api/v1/sync/operations?{query}").json["operations"]
+        return found
+
+    @property
+    def install(self) -> str:
+        return self._setting("install", "")
+
+    @property
+    def holes(self) -> list[list[int]]:
+        """Counters this installation used whose operations are neither here nor there: something was lost."""
+        return list(json.loads(self._setting("holes", "[]")))
+
+    @property
+    def photos_needed(self) -> list[str]:
+        """Photos the server still misses, by their SHA-256."""
+        sent = {sha256 for sha256, _, _ in self.photos("sent")}
+        return [sha256 for sha256 in json.loads(self._setting("photos_needed", "[]")) if sha256 not in sent]
+
+    def photos(self, state: str) -> list[tuple[str, str, str]]:
+        """(SHA-256, type, record) of the photos that are `here`, were `sent`, or turned out `damaged`."""
+        return list(self._file.execute("SELECT sha256, type, record FROM photos WHERE state = ?", [state]))
+
+    def answers(self, record: str | None = None) -> list[Answered]:
+        """What the server said, of one record or of all, in the order of the counters."""
+        where, values = ("WHERE record = ?", [record]) if record else ("", [])
+        rows = self._file.execute(f"SELECT * FROM answers {where} ORDER BY n", values)
+        return [Answered(n, op, kind, name, json.loads(result)) for n, op, kind, name, result in rows]
+
+    # ------------------------------------------------ one request, and how it is repeated
+
+    def get(self, path: str) -> Answer:
+        """What the server shows this account at a path."""
+        return self._persist(lambda: self._signed(lambda: self._ask("GET", path, None, self._bearer())))
+
+    def _persist(self, request: Callable[[], Answer], again: Callable[[], Answer] | None = None) -> Answer:
+        """The first answer that decides something; what was lost or put off is tried again, resting longer each time.
+
+        `again` is how to repeat, if not by the same request. Raises `Offline` after `ATTEMPTS`.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                answer = again() if attempt and again else request()
+                if not _put_off(answer):
+                    return answer
+            except Lost:
+                answer = None
+            self.rest(_rest_s(attempt, answer))
+        raise Offline(f"no answer after {ATTEMPTS} attempts")
+
+    def _signed(self, request: Callable[[], Answer]) -> Answer:
+        """The answer to a request that carries the access token, renewed when it has become too old."""
+        answer = request()
+        if answer.status != 401:
+            return answer
+        self._renew()
+        return request()
+
+    def _bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._setting('access_token', '')}"}
+
+    def _send(self, method: str, path: str, content: bytes, type: str) -> Answer:
+        """Send content signed in, packed when that helps, with the digest of what goes over the wire (RFC 9530)."""
+        headers = {**self._bearer(), "Content-Type": type}
+        if type == "application/json" and len(content) >= PACK_FROM_BYTES:
+            content = gzip.compress(content, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        return self._request(method, path, content, headers | {"Content-Digest": f"sha-256=:{digest}:"})
+
+    def _ask(self, method: str, path: str, body: Json | None, headers: Mapping[str, str] | None = None) -> Answer:
+        content = None if body is None else json.dumps(body).encode()
+        return self._request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
+
+    def _request(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> Answer:
+        before = self.clock.mono_ms()
+        answer = self.line.ask(method, path, content, headers)
+        self._take_anchor(answer, (before + self.clock.mono_ms()) // 2)
+        return answer
+
+    def _take_anchor(self, answer: Answer, mono_ms: int) -> None:
+        """The server's time in this boot is kept: to the ms from a sign-in, else to half a second from `Date`.
+
+        Not from a receipt: that of a repeated batch tells when the first copy arrived.
+        """
+        known = json.loads(self._setting("anchor", "{}"))
+        server = answer.json.get("server_time")
+        if server is None and known.get("boot") != self.clock.boot and "Date" in answer.headers:
+            date = parsedate_to_datetime(answer.headers["Date"])
+            server = (date + dt.timedelta(milliseconds=500)).isoformat(timespec="milliseconds")
+        if server is not None:
+            with self._file:
+                self._set("anchor", json.dumps({"boot": self.clock.boot, "server": server, "mono_ms": mono_ms}))
+
+    def _setting(self, key: str, default: str) -> str:
+        row = self._file.execute("SELECT value FROM settings WHERE key = ?", [key]).fetchone()
+        return default if row is None else str(row[0])
+
+    def _set(self, key: str, value: str) -> None:
+        self._file.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [key, value])
+
+
+def _write_safely(file: Path, content: bytes) -> None:
+    """The file is on the disk before anything speaks of it."""
+    file.parent.mkdir(exist_ok=True)
+    with file.open("wb") as open_file:
+        open_file.write(content)
+        open_file.flush()
+        os.fsync(open_file.fileno())
+
+
+def _put_off(answer: Answer) -> bool:
+    """Whether the same request may fare better later: the server is busy or broken, or the way garbled the bytes."""
+    return answer.status >= 500 or answer.status == 429 or answer.code in ("body-truncated", "digest-mismatch")
+
+
+def _rest_s(attempt: int, answer: Answer | None) -> float:
+    """Longer each time and never the same for two phones; not before the server's `Retry-After`."""
+    rest_s = min(LONGEST_REST_S, FIRST_REST_S * 2.0**attempt) * random.uniform(0.5, 1.0)
+    asked = str(answer.headers.get("Retry-After", "")) if answer else ""
+    return max(rest_s, float(asked) if asked.isdigit() else 0.0)
+
+
+def _ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Closed ranges of numbers that come in order."""
+    ranges = []
+    for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        ranges.append([members[0], members[-1]])
+    return ranges
