@@ -72,7 +72,7 @@ def named(url: str) -> Iterator[Server]:
 
 
 @contextmanager
-def private(folder: Path) -> Iterator[Server]:
+def private(folder: Path, settings: str = SETTINGS) -> Iterator[Server]:
     """A cluster of our own, run by the server binaries in `folder`."""
     home = Path(tempfile.mkdtemp(prefix="field-api-"))
     as_postgres: list[str] = []
@@ -86,7 +86,7 @@ def private(folder: Path) -> Iterator[Server]:
 
     try:
         run("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
-        run("pg_ctl", "-w", "-l", str(home / "log"), "-o", f"{SETTINGS} -k {home}", "start")
+        run("pg_ctl", "-w", "-l", str(home / "log"), "-o", f"{settings} -k {home}", "start")
         try:
             yield Server(URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": str(home)}))
         finally:
