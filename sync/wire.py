@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,8 @@ RESPONSES = ("acknowledged", "refused")
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+#: More than white space.
+_SOMETHING = re.compile(r".*\S.*", re.DOTALL)
 _CODES: dict[str, Any] = {"required": "required", "null": "null", "validator_failed": "invalid", "type": "type"}
 
 
@@ -185,17 +187,19 @@ class Day(_Lean, fields.Date):
 
 
 class Many(_Lean, fields.List[Any]):
-    """A list with a longest length."""
+    """A list with a longest and a least length."""
 
-    default_error_messages = _CODES | {"invalid": "type", "too_long": "too-long"}
+    default_error_messages = _CODES | {"invalid": "type", "too_long": "too-long", "too_short": "too-short"}
 
-    def __init__(self, inner: fields.Field[Any], longest: int, **kwargs: Any) -> None:
-        super().__init__(inner, metadata={"maxItems": longest}, **kwargs)
-        self.longest = longest
+    def __init__(self, inner: fields.Field[Any], longest: int, *, least: int = 0, **kwargs: Any) -> None:
+        super().__init__(inner, metadata={"minItems": least, "maxItems": longest}, **kwargs)
+        self.longest, self.least = longest, least
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if isinstance(value, list) and len(value) > self.longest:
             raise self.make_error("too_long")
+        if isinstance(value, list) and len(value) < self.least:
+            raise self.make_error("too_short")
         return super()._deserialize(value, attr, data, **kwargs)
 
 
@@ -283,7 +287,7 @@ class PhotoShape(Shape):
 
 
 class PatrolBody(Shape):
-    officers = Many(Text(80), 20, required=True)
+    officers = Many(Text(80), 20, least=1, required=True)
     township = Text(12, required=True)
     purpose = Text(500, allow_none=True, load_default=None)
     started = Nested(StampShape, allow_none=True, load_default=None)
@@ -346,7 +350,8 @@ class PointField(_Lean, fields.Field[Any]):
             raise self.make_error("type")
         if not isinstance(mono_ms, (int, type(None))) or not isinstance(accuracy_m, (int, float, type(None))):
             raise self.make_error("type")
-        if not (-180 <= lon <= 180 and -90 <= lat <= 90 and 0 <= (mono_ms or 0) <= MAX_WHOLE):
+        on_earth = -180 <= lon <= 180 and -90 <= lat <= 90
+        if not on_earth or not 0 <= (mono_ms or 0) <= MAX_WHOLE or (accuracy_m or 0) < 0:
             raise self.make_error("range")
         return value
 
@@ -377,7 +382,7 @@ class AmendShape(OperationShape):
 
 
 class VoidShape(OperationShape):
-    reason = Text(500, required=True)
+    reason = Text(500, pattern=_SOMETHING, required=True)
 
 
 BODIES: Mapping[str, type[Shape]] = {"patrol": PatrolBody, "incident": IncidentBody, "warning": WarningBody}
@@ -533,9 +538,9 @@ def stamp_of(sent_raw: Mapping[str, Any]) -> Stamp:
 
 def read_envelope(raw: bytes, most_operations: int = MAX_OPERATIONS) -> Envelope:
     """The batch in a request's body. Raises Malformed, EnvelopeInvalid or BatchTooLarge; nothing else."""
-    head, operations = _read_plain(raw) or _read_carefully(raw)
-    if len(operations) > most_operations:
-        raise BatchTooLarge(operations=len(operations), most_operations=most_operations)
+    head, found, recognised = _read_plain(raw) or _read_carefully(raw)
+    if len(found) > most_operations:
+        raise BatchTooLarge(operations=len(found), most_operations=most_operations)
     try:
         envelope = _ENVELOPE.load(head | {"ops": []})
     except ValidationError as error:
@@ -549,7 +554,7 @@ def read_envelope(raw: bytes, most_operations: int = MAX_OPERATIONS) -> Envelope
         head.get("sent") or {},
         envelope["next_n"],
         envelope["unsent"],
-        [recognise(value, slice_) for value, slice_ in operations],
+        [recognised(one) for one in found],
     )
 
 
@@ -584,7 +589,12 @@ class _Unreadable:
         self.why = why
 
 
-def _read_plain(raw: bytes) -> tuple[dict[str, Any], list[tuple[Any, bytes]]] | None:
+#: The head of a batch, what was found for each operation, and how to make an operation of that: only a batch that is
+#: not too large is worth that work.
+_Read = tuple[dict[str, Any], list[Any], Callable[[Any], Operation]]
+
+
+def _read_plain(raw: bytes) -> _Read | None:
     """Head and operations of a body that reads back to the very same bytes, so that nothing can hide in it; or None."""
     try:
         document = orjson.loads(raw)
@@ -595,20 +605,22 @@ def _read_plain(raw: bytes) -> tuple[dict[str, Any], list[tuple[Any, bytes]]] | 
     operations = document.pop("ops", None)
     if not isinstance(operations, list):
         raise EnvelopeInvalid(errors=[{"pointer": "/ops", "code": "type" if operations else "required"}])
-    return document, [(operation, orjson.dumps(operation)) for operation in operations]
+    return document, operations, lambda value: recognise(value, orjson.dumps(value))
 
 
-def _read_carefully(raw: bytes) -> tuple[dict[str, Any], list[tuple[Any, bytes]]]:
+def _read_carefully(raw: bytes) -> _Read:
     head_bytes, slices = _split(raw)
     head = _parse(head_bytes)
     if isinstance(head, _Unreadable):
         raise Malformed(why=head.why)
     if not isinstance(head, dict) or not isinstance(head.pop("ops", None), list):
         raise EnvelopeInvalid(errors=[{"pointer": "/ops", "code": "required"}])
-    return head, [(_parse(slice_), slice_) for slice_ in slices]
+    return head, slices, lambda slice_: recognise(_parse(slice_), slice_)
 
 
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[\]{},]', re.DOTALL)
+# A string that never ends is one token too: looking for another start inside it would take for ever.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
+_OPS = re.compile(rb'"(?:o|\\u006[fF])(?:p|\\u0070)(?:s|\\u0073)"')
 
 
 def _split(raw: bytes) -> tuple[bytes, list[bytes]]:
@@ -619,7 +631,7 @@ def _split(raw: bytes) -> tuple[bytes, list[bytes]]:
         token = match.group()
         if token in b"[{":
             depth += 1
-            if depth == 2 and token == b"[" and last_string == b'"ops"':
+            if depth == 2 and token == b"[" and _OPS.fullmatch(last_string):
                 in_ops, start, first = True, match.end(), match.end()
         elif in_ops and depth == 2 and token in b",]":
             slices.append(raw[start : match.start()].strip())
@@ -676,7 +688,7 @@ def _refuse(why: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**63:
+    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
         raise _Refused("number-too-large")
     return value
 
@@ -702,9 +714,10 @@ def _legible(raw: bytes) -> dict[str, Any]:
 
 def recognise(value: Any, raw: bytes) -> Operation:
     """The operation in a JSON value that was read from these bytes, as far as it takes to tell whether it is known."""
-    readable = isinstance(value, dict)
-    digest = fingerprint(value) if readable else hashlib.sha256(raw).digest()
-    said = value if readable else _found_in(raw)
+    if isinstance(value, _Unreadable):
+        digest, said = hashlib.sha256(raw).digest(), _legible(raw)
+    else:
+        digest, said = fingerprint(value), value if isinstance(value, dict) else {}
     op, n, kind = said.get("op"), said.get("n"), said.get("kind")
     op_id = _id_or_none(op)
     return Operation(
@@ -724,12 +737,6 @@ def announced(operation: Operation) -> list[str]:
     photos = operation.value.get("photos") if isinstance(operation.value, dict) else None
     names = [photo.get("sha256") for photo in photos if isinstance(photo, dict)] if isinstance(photos, list) else []
     return [name for name in names if isinstance(name, str) and _SHA256.fullmatch(name)]
-
-
-def _found_in(raw: bytes) -> dict[str, Any]:
-    """What can be told of an operation whose JSON can't be kept as a value: its id, if it stands anywhere."""
-    found = _OP_IN_RAW.search(raw)
-    return {"op": found.group(1).decode()} if found else {}
 
 
 def _id_or_none(value: Any) -> uuid.UUID | None:
