@@ -40,6 +40,7 @@ from sync.models import (
     Vendor,
     VendorWarning,
     among,
+    insert_or,
     insert_rows,
     is_busy,
     update_rows,
@@ -387,7 +388,7 @@ def _write(
     """All rows, table by table, parents first."""
     insert_rows(session, Operation, [_operation_row(incoming, p, found[p.operation.id]) for p in pending])
     update_rows(session, Operation, [_outcome_row(p.operation.id, found[p.operation.id]) for p in released])
-    insert_rows(session, Vendor, world.new_vendors)
+    world.new_vendors = _keep_vendors(session, world.new_vendors)
     touched = [r for r in world.records.values() if r.touched]
     for kind, model in MODELS.items():
         insert_rows(session, model, [r.state for r in touched if r.kind == kind and r.new])
@@ -429,6 +430,19 @@ def _outcome_row(operation_id: uuid.UUID, verdict: Verdict) -> dict[str, Any]:
         "notes": list(verdict.notes),
         "problem": verdict.problem,
     }
+
+
+def _keep_vendors(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The vendors that are new indeed: another phone may tell of the same one at this moment, and who is first is kept.
+
+    In the order of their ids, so that no two batches wait for each other.
+    """
+    if not rows:
+        return []
+    in_order = sorted(rows, key=lambda row: row["id"])
+    fresh = insert_or(session, Vendor).on_conflict_do_nothing().returning(Vendor.__table__.c.id)
+    kept = set(session.connection().execute(fresh, in_order).scalars())
+    return [row for row in in_order if row["id"] in kept]
 
 
 def _write_crews(session: Session, patrols: list[Record], world: World) -> None:

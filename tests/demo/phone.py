@@ -145,7 +145,12 @@ class Line:
 
 
 def _json_of(response: http.client.HTTPResponse) -> Json:
-    """What the answer says; a 200 that does not end in whole JSON raises `ValueError`: it broke off."""
+    """What the answer says. Raises `ValueError` when it is not whole.
+
+    `http.client` takes an answer that broke off amid its headers for one without a body: no length, no chunks.
+    """
+    if response.length is None and not response.chunked:
+        raise ValueError("the answer does not say how long it is")
     content = response.read()
     if "json" not in response.headers.get_content_type():
         return {}
@@ -476,8 +481,11 @@ class Phone:
     # ------------------------------------------------ one request, and how it is repeated
 
     def get(self, path: str) -> Answer:
-        """What the server shows this account at a path."""
-        return self._persist(lambda: self._signed(lambda: self._ask("GET", path, None, self._bearer())))
+        """What the server shows this account at a path. Raises `Refused` when it shows nothing."""
+        answer = self._persist(lambda: self._signed(lambda: self._ask("GET", path, None, self._bearer())))
+        if not answer.ok:
+            raise Refused(f"{answer.code}: GET {path}")
+        return answer
 
     def _persist(self, request: Callable[[], Answer], again: Callable[[], Answer] | None = None) -> Answer:
         """The first answer that decides something; what was lost or put off is tried again, resting longer each time.
