@@ -1,7 +1,8 @@
 """Receives a batch: read, recognise, place, link, keep, answer with a receipt.
 
     lock the installation → gather what the batch touches, in a fixed number of queries → judge each operation
-    (`verdicts`, pure) → write table by table → journal, the counter last → the view commits
+    (`verdicts`, pure) → write table by table → hold the counter, join what another phone brought in the same moment →
+    journal → the view commits
 
 Two copies of one batch in flight wait for each other at the installation's row; the loser finds every operation known
 and answers what the winner stored. Should anything unexpected be raised, the same operations are taken one at a time,
@@ -17,13 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy import and_, delete, exists, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from sync import verdicts, wire
 from sync.clock import Arrival, Occurred, occurred
 from sync.enforcement import Lists
-from sync.journal import Change, digest_of, operation_evidence, record, record_digest
+from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_digest
 from sync.models import (
     Account,
     AnnouncedPhoto,
@@ -109,6 +110,9 @@ def receive(
     taken = _take(session, incoming, operations)
     _keep_batch(session, incoming, envelope, operations)
     missing = _count_received(session, installation, envelope, now)
+    photos_needed = _photos_needed(session, who)
+    hold_counter(session)
+    _join_late(session, incoming, operations, taken)
     if taken.evidence:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
     return {
@@ -117,7 +121,7 @@ def receive(
         "clock": {"offset_ms": arrival.offset_ms, "error_ms": arrival.transit_ms},
         "results": _results(operations, taken),
         "holes": missing[:MOST_LISTED],
-        "photos_needed": _photos_needed(session, who),
+        "photos_needed": photos_needed,
     }
 
 
@@ -177,14 +181,37 @@ def _take_together(session: Session, incoming: _Incoming, operations: Sequence[w
     fresh = list({o.id: o for o in operations if o.id not in known}.values())
     for operation in fresh:
         wire.complete(operation)
-    waiting = _waiting(session, fresh)
+    taken = _settle(session, incoming, fresh, _waiting(session, _brought(fresh)))
+    taken.verdicts |= known
+    taken.replayed |= set(known)
+    taken.photos_here |= set(_photos_here(session, operations))
+    return taken
+
+
+def _join_late(session: Session, incoming: _Incoming, operations: Sequence[wire.Operation], taken: _Taken) -> None:
+    """What another phone brought in the same moment joins too. The counter is held: whoever commits now was seen, and
+    nobody else commits before us, so one of the two finds the other."""
+    waited_for = {v.waits_for for v in taken.verdicts.values() if v.outcome == "held"}
+    waiting = _waiting(session, _brought(operations) | _present(session, waited_for))
+    if not waiting:
+        return
+    try:
+        with session.begin_nested():
+            taken.add(_settle(session, incoming, [], waiting))
+    except Exception as error:
+        if is_busy(error):
+            raise
+        _LOG.exception("what waited for batch %s waits on", incoming.batch_id)
+
+
+def _settle(session: Session, incoming: _Incoming, fresh: Sequence[wire.Operation], waiting: Sequence[Any]) -> _Taken:
+    """What is fresh and what waited, judged against everything it touches, and written."""
     world = _gather(session, incoming, fresh, waiting)
     pending = [_pending(incoming, operation, world) for operation in fresh]
     released = [_released(row, world) for row in waiting]
-    found = _judge_all(pending, released, world)
-    here = _photos_here(session, [*operations, *(p.operation for p in released)])
-    _write(session, incoming, pending, released, found, world, here)
-    taken = _Taken(found | known, set(known), photos_here=set(here))
+    taken = _Taken(_judge_all(pending, released, world))
+    here = _photos_here(session, [p.operation for p in (*pending, *released)])
+    _write(session, incoming, pending, released, taken.verdicts, world, here)
     _swear(taken, [*pending, *released], world)
     return taken
 
@@ -234,12 +261,23 @@ def _stored(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Any]:
     return {row.id: row for row in rows}
 
 
-def _waiting(session: Session, fresh: Sequence[wire.Operation]) -> list[Any]:
-    """Operations that came earlier and wait, directly or through each other, for something in this batch."""
-    arriving: set[uuid.UUID] = set()
-    for operation in fresh:
-        vendor = operation.fields.get("vendor")
-        arriving |= {i for i in (operation.record, vendor["id"] if isinstance(vendor, dict) else None) if i}
+def _brought(operations: Iterable[wire.Operation]) -> set[uuid.UUID]:
+    """The records and vendors that these operations may bring."""
+    vendors = (operation.fields.get("vendor") for operation in operations)
+    ids = {vendor["id"] for vendor in vendors if isinstance(vendor, dict)}
+    return ids | {operation.record for operation in operations if operation.record}
+
+
+def _present(session: Session, ids: set[uuid.UUID | None]) -> set[uuid.UUID]:
+    """Which of these are records or vendors by now."""
+    if not ids:
+        return set()
+    tables = [model.__table__.c.id for model in (*MODELS.values(), Vendor)]
+    return set(session.scalars(union_all(*(select(column).where(among(session, column, ids)) for column in tables))))
+
+
+def _waiting(session: Session, arriving: set[uuid.UUID]) -> list[Any]:
+    """Operations that came earlier and wait, directly or through each other, for something of this."""
     chain = (
         select(Operation.id, Operation.record_id)
         .where(Operation.outcome == "held", among(session, Operation.waits_for, arriving))

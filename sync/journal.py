@@ -70,6 +70,14 @@ def start(session: Session) -> None:
         session.execute(insert(Head).values(head))
 
 
+def hold_counter(session: Session) -> None:
+    """From here to the commit no other transaction commits a change; all that were committed can be seen.
+
+    Only for what has to be asked last; the shorter the way to `record` and the commit, the better.
+    """
+    session.execute(select(Head.number).where(Head.id == 1).with_for_update())
+
+
 def record(session: Session, changes: Sequence[Change], *, now: dt.datetime, evidence: Sequence[Any] = ()) -> int:
     """The number of this transaction's link. To be called once, last; what follows it is only the commit.
 

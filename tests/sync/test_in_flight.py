@@ -1,0 +1,55 @@
+"""Two phones at the same moment: what one brings and the other waits for finds each other, whoever commits first."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import uuid
+from typing import Any
+
+import orjson
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from sync import intake, reference, wire
+from sync.models import Incident, Operation, SignedIn, begin_write
+from tests.builders import make_lists, make_signed_in
+from tests.sync.days import batch, incident, patrol
+
+
+def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.datetime) -> dict[str, Any]:
+    """The receipt of a batch that is received but not committed yet."""
+    begin_write(session)
+    known = reference.snapshot(session)
+    read = wire.read_envelope(orjson.dumps(envelope))
+    return intake.receive(session, who, read, known.lists, known.areas, now=now)
+
+
+@pytest.mark.parametrize("first", ["patrol", "incident"])
+def test_a_patrol_and_its_incident_from_two_phones_in_flight_join(
+    engine: Engine, session: Session, now: dt.datetime, first: str
+) -> None:
+    make_lists(session)
+    leader, partner = make_signed_in(session), make_signed_in(session, username="partner")
+    session.commit()
+    out = patrol()
+    sent = {"patrol": batch(leader, out), "incident": batch(partner, incident(out))}
+    who = {"patrol": leader, "incident": partner}
+    second = "incident" if first == "patrol" else "patrol"
+
+    def send_second() -> None:
+        with Session(engine) as other:
+            receive(other, who[second], sent[second], now)
+            other.commit()
+
+    receive(session, who[first], sent[first], now)
+    thread = threading.Thread(target=send_second)
+    thread.start()
+    thread.join(0.5)
+    session.commit()
+    thread.join(10)
+
+    assert not thread.is_alive()
+    assert set(session.scalars(select(Operation.outcome))) == {"applied"}
+    assert session.scalars(select(Incident.patrol)).one() == uuid.UUID(out["record"])
