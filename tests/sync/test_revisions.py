@@ -1,0 +1,147 @@
+"""What an amend does to a record that has moved on, and which counters never arrived."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sync.revisions import Conflict, Merged, Revision, holes, merge, merge_ranges, state_at
+
+NONE: dict[str, Any] = {}
+#: name, base, live, wanted, what becomes of it: the fields applied, or those in conflict
+THREE_WAY: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], Any]] = [
+    ("nothing in between", {"a": 1}, {"a": 1}, {"a": 2}, {"a": 2}),
+    ("another field in between", {"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 2}, {"a": 2}),
+    ("the same value on both sides", {"a": 1}, {"a": 2}, {"a": 2}, {"a": 2}),
+    ("two values for one field", {"a": 1}, {"a": 2}, {"a": 3}, [("a", 1, 2, 3)]),
+    ("back to what it was, by the phone alone", {"a": 1}, {"a": 1}, {"a": 1}, {"a": 1}),
+    ("as it was, while the server moved on", {"a": 1}, {"a": 2}, {"a": 1}, [("a", 1, 2, 1)]),
+    (
+        "one of two fields clashes: nothing applies",
+        {"a": 1, "b": 1},
+        {"a": 2, "b": 1},
+        {"a": 3, "b": 3},
+        [("a", 1, 2, 3)],
+    ),
+    ("both clash", {}, {"a": 2, "b": 2}, {"a": 3, "b": 3}, [("a", None, 2, 3), ("b", None, 2, 3)]),
+    ("a field nobody had", {}, {}, {"a": 1}, {"a": 1}),
+    ("a field the server had first", {}, {"a": 1}, {"a": 1}, {"a": 1}),
+    ("emptied here, changed there", {"a": 1}, {"a": 2}, {"a": None}, [("a", 1, 2, None)]),
+    ("emptied on both sides", {"a": 1}, {"a": None}, {"a": None}, {"a": None}),
+    ("never there and empty are alike", {}, {"a": None}, {"a": 5}, {"a": 5}),
+    ("lists are values", {"a": [1]}, {"a": [1, 2]}, {"a": [1, 3]}, [("a", [1], [1, 2], [1, 3])]),
+    ("nothing wanted", {"a": 1}, {"a": 2}, {}, {}),
+]
+
+
+@pytest.mark.parametrize(("name", "base", "live", "wanted", "becomes"), THREE_WAY, ids=[case[0] for case in THREE_WAY])
+def test_three_sides_are_merged_field_by_field(name: str, base: Any, live: Any, wanted: Any, becomes: Any) -> None:
+    expected = Conflict(tuple(becomes)) if isinstance(becomes, list) else Merged(becomes, alongside=True)
+    assert merge(base, live, wanted, moved=True) == expected
+
+
+def test_whether_something_came_in_between_is_told() -> None:
+    assert merge({}, {}, {"a": 1}, moved=False) == Merged({"a": 1}, alongside=False)
+
+
+_values = st.integers(0, 3) | st.none()
+_states = st.dictionaries(st.sampled_from("abcd"), _values)
+
+
+@given(_states, _states, _states)
+def test_two_phones_with_disjoint_fields_reach_the_same_state_in_either_order(base: Any, one: Any, other: Any) -> None:
+    other = {field: value for field, value in other.items() if field not in one}
+    reached = []
+    for first, second in ((one, other), (other, one)):
+        live = base | first
+        merged = merge(base, live, second, moved=True)
+        assert isinstance(merged, Merged)
+        reached.append(live | merged.fields)
+    assert reached[0] == reached[1] == base | one | other
+
+
+@given(_states, _states, _states)
+def test_no_value_of_the_server_is_ever_lost(base: Any, since: Any, wanted: Any) -> None:
+    live = base | since
+    merged = merge(base, live, wanted, moved=True)
+    changed = {field for field in live if live[field] != base.get(field)}
+    lost = {field for field in wanted if field in changed and live[field] != wanted[field]}
+    assert ({field for field, *_ in merged.fields} == lost) if isinstance(merged, Conflict) else not lost
+
+
+@given(_states, _states, _states)
+def test_who_comes_first_decides_who_conflicts_but_not_whether(base: Any, one: Any, other: Any) -> None:
+    there, back = (merge(base, base | a, b, moved=True) for a, b in ((one, other), (other, one)))
+    moved_one = {field for field in one if one[field] != base.get(field)}
+    moved_other = {field for field in other if other[field] != base.get(field)}
+    if set(one) == moved_one and set(other) == moved_other:  # setting a field to what it was is no change for the first
+        assert isinstance(there, Conflict) == isinstance(back, Conflict)
+
+
+@given(st.lists(_states, max_size=6), st.integers(0, 7), st.randoms())
+def test_a_state_is_folded_from_its_versions_whatever_their_order(changes: Any, version: int, random: Any) -> None:
+    history = [Revision(number, fields) for number, fields in enumerate(changes, 1)]
+    random.shuffle(history)
+    expected: dict[str, Any] = {}
+    for fields in changes[:version]:
+        expected |= fields
+    assert state_at(history, version) == expected
+
+
+# ---------------------------------------------------------------- counters
+
+HOLES: list[tuple[list[list[int]], list[list[int]], int, list[list[int]]]] = [
+    ([], [], 1, []),
+    ([], [], 2, [[1, 1]]),
+    ([[1, 3]], [], 4, []),
+    ([[1, 3]], [], 5, [[4, 4]]),
+    ([[2, 3]], [], 4, [[1, 1]]),
+    ([[1, 1], [3, 3]], [], 4, [[2, 2]]),
+    ([[1, 1], [3, 3]], [[2, 2]], 4, []),
+    ([[1, 1]], [[2, 10]], 5, []),
+    ([[1, 1]], [[8, 10]], 5, [[2, 4]]),
+    ([[5, 9]], [], 3, [[1, 2]]),
+    ([], [], 2**53 - 1, [[1, 2**53 - 2]]),
+]
+
+
+@pytest.mark.parametrize(("received", "unsent", "next_n", "missing"), HOLES)
+def test_counters_used_and_neither_received_nor_declared_are_holes(
+    received: Any, unsent: Any, next_n: int, missing: Any
+) -> None:
+    assert holes(received, unsent, next_n) == missing
+
+
+_ranges = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 8)).map(lambda pair: [pair[0], sum(pair)]), max_size=8)
+
+
+def _set(ranges: Any) -> set[int]:
+    return set(itertools.chain.from_iterable(range(first, last + 1) for first, last in ranges))
+
+
+def _well_formed(ranges: list[list[int]]) -> bool:
+    """In order, none empty, and no two that could be one."""
+    return all(first <= last for first, last in ranges) and all(
+        one[1] + 1 < other[0] for one, other in itertools.pairwise(ranges)
+    )
+
+
+@settings(max_examples=300)
+@given(_ranges)
+def test_merged_ranges_hold_the_same_counters(ranges: Any) -> None:
+    merged = merge_ranges(ranges)
+    assert _set(merged) == _set(ranges)
+    assert _well_formed(merged)
+    assert merge_ranges(merged) == merged
+
+
+@settings(max_examples=300)
+@given(_ranges, _ranges, st.integers(1, 45))
+def test_holes_are_what_is_left(received: Any, unsent: Any, next_n: int) -> None:
+    missing = holes(merge_ranges(received), unsent, next_n)
+    assert _set(missing) == set(range(1, next_n)) - _set(received) - _set(unsent)
+    assert _well_formed(missing)
