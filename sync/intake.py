@@ -16,9 +16,11 @@ import logging
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, or_, select, union_all
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from sync import verdicts, wire
@@ -41,7 +43,6 @@ from sync.models import (
     Vendor,
     VendorWarning,
     among,
-    insert_or,
     insert_rows,
     is_busy,
     update_rows,
@@ -473,14 +474,17 @@ def _outcome_row(operation_id: uuid.UUID, verdict: Verdict) -> dict[str, Any]:
 def _keep_vendors(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The vendors that are new indeed: another phone may tell of the same one at this moment, and who is first is kept.
 
-    In the order of their ids, so that no two batches wait for each other.
+    In the order of their ids, so that no two batches wait for each other crosswise.
     """
-    if not rows:
-        return []
-    in_order = sorted(rows, key=lambda row: row["id"])
-    fresh = insert_or(session, Vendor).on_conflict_do_nothing().returning(Vendor.__table__.c.id)
-    kept = set(session.connection().execute(fresh, in_order).scalars())
-    return [row for row in in_order if row["id"] in kept]
+    rows = sorted(rows, key=itemgetter("id"))
+    try:
+        with session.begin_nested():
+            insert_rows(session, Vendor, rows)
+    except IntegrityError:
+        present = _present(session, {row["id"] for row in rows})
+        rows = [row for row in rows if row["id"] not in present]
+        insert_rows(session, Vendor, rows)
+    return rows
 
 
 def _write_crews(session: Session, patrols: list[Record], world: World) -> None:

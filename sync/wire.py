@@ -358,7 +358,7 @@ class PointField(_Lean, fields.Field[Any]):
 
 class TrackBody(Shape):
     crs = Text(10, one_of=tuple(TO_WGS84), allow_none=True, load_default=None)
-    points = Many(PointField(metadata={"type": "array"}), 5_000, required=True)
+    points = Many(PointField(metadata={"type": "array"}), 5_000, least=1, required=True)
 
 
 class OperationShape(Shape):

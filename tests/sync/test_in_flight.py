@@ -9,13 +9,16 @@ from typing import Any
 
 import orjson
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from sync import intake, reference, wire
-from sync.models import Incident, Operation, SignedIn, begin_write
+from sync.evidence import verify
+from sync.models import Incident, Operation, SignedIn, Vendor, begin_write
 from tests.builders import make_lists, make_signed_in
 from tests.sync.days import batch, incident, patrol
+
+Sending = tuple[SignedIn, dict[str, Any]]
 
 
 def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.datetime) -> dict[str, Any]:
@@ -24,6 +27,41 @@ def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.d
     known = reference.snapshot(session)
     read = wire.read_envelope(orjson.dumps(envelope))
     return intake.receive(session, who, read, known.lists, known.areas, now=now)
+
+
+def at_once(engine: Engine, session: Session, first: Sending, second: Sending, now: dt.datetime) -> None:
+    """The second phone's batch arrives while the first one's is received and not committed."""
+
+    def send_second() -> None:
+        with Session(engine) as other:
+            receive(other, *second, now)
+            other.commit()
+
+    receive(session, *first, now)
+    thread = threading.Thread(target=send_second)
+    thread.start()
+    thread.join(0.5)
+    session.commit()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_two_phones_that_tell_of_one_vendor_in_flight_both_keep_their_records(
+    engine: Engine, session: Session, now: dt.datetime, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_lists(session)
+    leader, partner = make_signed_in(session), make_signed_in(session, username="partner")
+    session.commit()
+    vendors = [{"id": str(uuid.uuid4()), "name": "测试摊主"} for _ in range(3)]
+    out, other = patrol(), patrol()
+    first = batch(leader, out, *(incident(out, vendor=vendor) for vendor in vendors[:2]))
+    second = batch(partner, other, *(incident(other, vendor=vendor) for vendor in vendors[1:]))
+    at_once(engine, session, (leader, first), (partner, second), now)
+
+    assert list(session.scalars(select(Operation.outcome))) == ["applied"] * 6
+    assert session.scalar(select(func.count()).select_from(Vendor)) == 3
+    assert not caplog.records
+    assert list(verify(session))
 
 
 @pytest.mark.parametrize("first", ["patrol", "incident"])
@@ -38,18 +76,7 @@ def test_a_patrol_and_its_incident_from_two_phones_in_flight_join(
     who = {"patrol": leader, "incident": partner}
     second = "incident" if first == "patrol" else "patrol"
 
-    def send_second() -> None:
-        with Session(engine) as other:
-            receive(other, who[second], sent[second], now)
-            other.commit()
+    at_once(engine, session, (who[first], sent[first]), (who[second], sent[second]), now)
 
-    receive(session, who[first], sent[first], now)
-    thread = threading.Thread(target=send_second)
-    thread.start()
-    thread.join(0.5)
-    session.commit()
-    thread.join(10)
-
-    assert not thread.is_alive()
     assert set(session.scalars(select(Operation.outcome))) == {"applied"}
     assert session.scalars(select(Incident.patrol)).one() == uuid.UUID(out["record"])

@@ -292,6 +292,11 @@ def test_a_lonely_officer_an_auxiliary_who_decides_and_an_expired_card_are_noted
     assert codes(noted) == {"card-expired"}
 
 
+def test_a_patrol_has_at_least_one_officer(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    result = push(session, officer, batch(officer, patrol([])), now)["results"][0]
+    assert result["problem"]["errors"] == [{"pointer": "/body/officers", "code": "too-short"}]
+
+
 def test_counters_that_never_arrived_are_named_until_they_come_or_are_declared(
     session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
