@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import orjson
+import psycopg
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -750,11 +751,14 @@ def _copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     names = list(rows[0])
     processors = [_bind_processor(table.c[name], connection.dialect) for name in names]
     quote = connection.dialect.identifier_preparer.quote
-    columns = ", ".join(quote(name) for name in names)
+    statement = f"COPY {quote(table.name)} ({', '.join(quote(name) for name in names)}) FROM STDIN"
     cursor = cast(Any, connection.connection.driver_connection).cursor()
-    with cursor, cursor.copy(f"COPY {quote(table.name)} ({columns}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row([p(row[n]) if p else row[n] for n, p in zip(names, processors, strict=True)])
+    try:
+        with cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row([p(row[n]) if p else row[n] for n, p in zip(names, processors, strict=True)])
+    except psycopg.Error as error:  # the driver's own: SQLAlchemy never saw the statement
+        raise exc.DBAPIError.instance(statement, None, error, psycopg.Error) from error
 
 
 def _bind_processor(column: Any, dialect: Dialect) -> Any:
