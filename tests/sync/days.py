@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import orjson
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from sync import intake, reference, wire
@@ -104,3 +107,30 @@ def outcomes(receipt: dict[str, Any]) -> list[str]:
 def codes(result: dict[str, Any]) -> set[str]:
     """The codes of a result's notes."""
     return {note["code"] for note in result["notes"]}
+
+
+_REFUSE = {
+    "sqlite": [
+        "CREATE TRIGGER refuses BEFORE INSERT ON incidents WHEN NEW.description = '{}'"
+        " BEGIN SELECT RAISE(ABORT, 'no'); END",
+    ],
+    "postgresql": [
+        "CREATE FUNCTION refuses() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$",
+        "CREATE TRIGGER refuses BEFORE INSERT ON incidents FOR EACH ROW WHEN (NEW.description = '{}')"
+        " EXECUTE FUNCTION refuses()",
+    ],
+}
+_RELENT = {"sqlite": "DROP TRIGGER refuses", "postgresql": "DROP FUNCTION refuses CASCADE"}
+
+
+@contextmanager
+def refusing(session: Session, description: str) -> Iterator[None]:
+    """The database itself refuses an incident described like this, whatever the engine thinks of it."""
+    engine = cast(Engine, session.get_bind())
+    with engine.begin() as connection:
+        for statement in _REFUSE[engine.dialect.name]:
+            connection.exec_driver_sql(statement.format(description))
+    yield
+    session.rollback()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(_RELENT[engine.dialect.name])
