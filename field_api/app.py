@@ -7,11 +7,23 @@ from typing import Any
 from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from field_api import answers, api_document, batches, commands, database, health, identity, sign_in, uploads
+from field_api import (
+    answers,
+    api_document,
+    batches,
+    commands,
+    database,
+    exports,
+    health,
+    identity,
+    patrol_log,
+    sign_in,
+    uploads,
+)
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
-NOUNS: tuple[Any, ...] = (sign_in, batches, uploads, health, api_document)
+NOUNS: tuple[Any, ...] = (sign_in, batches, uploads, patrol_log, exports, health, api_document)
 
 
 def create_app(settings: Settings) -> Flask:

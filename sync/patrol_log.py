@@ -1,0 +1,423 @@
+"""The read side: who may see which records, which of them are asked for, and what they look like.
+
+`visible_to` is the one rule of visibility, `matching` the one way from a selection to SQL; lists, single records,
+counts and exports all go through both. Nothing here writes. Every list is newest first, by (occurred_at, id).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import re
+import struct
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Select, and_, func, literal, null, or_, select, true, tuple_, union_all
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy.sql import ColumnElement, case
+
+from sync import shapes
+from sync.journal import canonical
+from sync.models import (
+    DISTRICT_ROLES,
+    Account,
+    AnnouncedPhoto,
+    Department,
+    EnforcementItem,
+    Incident,
+    IncidentItem,
+    Operation,
+    Patrol,
+    PatrolOfficer,
+    Photo,
+    SignedIn,
+    Township,
+    Track,
+    UtcDateTime,
+    VendorWarning,
+    has_word,
+    within_box,
+)
+from sync.problems import NotFound, QueryInvalid
+from sync.shapes import Columns, Json
+
+Log = type[Patrol] | type[Incident] | type[VendorWarning]
+
+KINDS: Mapping[str, Log] = {"patrol": Patrol, "incident": Incident, "warning": VendorWarning}
+
+
+# ---------------------------------------------------------------- who may see what
+
+
+def visible_to(model: Log, who: SignedIn) -> ColumnElement[bool]:
+    """True where this account may see the record: its own, a supervisor those of the townships, the district all."""
+    return or_(*_ways_to_see(model, who))
+
+
+def _ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
+    """What makes a record visible, each way by itself. A page asks each for its newest: an OR would sort a township."""
+    if who.role in DISTRICT_ROLES:
+        return [true()]
+    townships = sorted(who.townships) if who.role == "supervisor" else []
+    own = _recorded_by(model, select(literal(who.account_id)))
+    return [*(model.township_code == code for code in townships), own]
+
+
+def _recorded_by(model: Log, account: Select[Any]) -> ColumnElement[bool]:
+    """True where this account made the record or, for a patrol, was out on it."""
+    if model is not Patrol:
+        return model.officer_id == account.scalar_subquery()
+    made = select(Patrol.id).where(Patrol.officer_id == account.scalar_subquery())
+    was_out = select(PatrolOfficer.patrol_id).where(PatrolOfficer.account_id == account.scalar_subquery())
+    return Patrol.id.in_(union_all(made, was_out))
+
+
+# ---------------------------------------------------------------- what is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records are asked for. `None` asks for nothing in particular; `until_at` is the first instant no longer in.
+
+    `bbox` is (west, south, east, north) in WGS 84 degrees, west > east across the antimeridian. `photos` is `missing`
+    where an announced photo has not arrived, else `complete`. `voided` is `excluded`, `included` or `only`.
+    """
+
+    from_at: dt.datetime | None = None
+    until_at: dt.datetime | None = None
+    officer: str | None = None
+    township: str | None = None
+    note: str | None = None
+    photos: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    q: str | None = None
+    item: str | None = None
+    domain: str | None = None
+    event_class: str | None = None
+    measure: str | None = None
+    vendor: uuid.UUID | None = None
+    voided: str = "excluded"
+
+    def given(self) -> dict[str, Any]:
+        """The filters in use, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+_EVERYWHERE = ("from_at", "until_at", "officer", "township", "note", "photos", "bbox", "q", "voided")
+#: Which filters make sense for which kind.
+FILTERS: Mapping[str, tuple[str, ...]] = {
+    "patrol": _EVERYWHERE,
+    "incident": (*_EVERYWHERE, "item", "domain", "event_class", "measure", "vendor"),
+    "warning": (*_EVERYWHERE, "vendor"),
+}
+
+_CASELESS = re.compile("[^A-Za-z]*")
+#: The free text of each kind.
+_TEXT: Mapping[Log, InstrumentedAttribute[str | None]] = {
+    Patrol: Patrol.purpose,
+    Incident: Incident.description,
+    VendorWarning: VendorWarning.text,
+}
+
+
+def _by_officer(model: Log, username: str) -> ColumnElement[bool]:
+    return _recorded_by(model, select(Account.id).where(Account.username == username))
+
+
+def _by_photos(model: Log, state: str) -> ColumnElement[bool]:
+    missing = select(AnnouncedPhoto.record_id).where(_is_missing())
+    if state == "missing":
+        return model.id.in_(missing)
+    return ~missing.where(AnnouncedPhoto.record_id == model.id).exists()
+
+
+def _is_missing() -> ColumnElement[bool]:
+    """True where an announced photo has not arrived. `received_at` only saves the look for photos long arrived."""
+    return and_(AnnouncedPhoto.received_at.is_(None), ~_kept())
+
+
+def missing_photos(model: Log) -> ColumnElement[int]:
+    """How many of the photos that a record announced have not arrived."""
+    missing = select(func.count()).where(AnnouncedPhoto.record_id == model.id, _is_missing())
+    return missing.correlate(model).scalar_subquery()
+
+
+def _kept() -> ColumnElement[bool]:
+    return select(Photo.sha256).where(Photo.sha256 == AnnouncedPhoto.sha256).correlate(AnnouncedPhoto).exists()
+
+
+def _by_text(model: Log, text: str) -> ColumnElement[bool]:
+    """True where the free text holds this one. Chinese knows no case, and PostgreSQL takes long to fold it."""
+    column = _TEXT[model]
+    holds = column.contains if _CASELESS.fullmatch(text) else column.icontains
+    return holds(text, autoescape=True)
+
+
+def _by_item(model: Any, code: str) -> ColumnElement[bool]:
+    return Incident.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_code == code))
+
+
+def _by_domain(model: Any, domain: str) -> ColumnElement[bool]:
+    editions = select(EnforcementItem.id).where(EnforcementItem.domain == domain)
+    return Incident.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_id.in_(editions)))
+
+
+_VOIDED: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
+    "excluded": lambda model: model.voided_at.is_(None),
+    "included": lambda model: true(),
+    "only": lambda model: model.voided_at.is_not(None),
+}
+
+#: What each filter means; the box is told apart because only the database knows how.
+_MEANS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "from_at": lambda model, at: model.occurred_at >= at,
+    "until_at": lambda model, at: model.occurred_at < at,
+    "officer": _by_officer,
+    "township": lambda model, code: model.township_code == code,
+    "note": lambda model, code: has_word(model.note_codes, code),
+    "photos": _by_photos,
+    "q": _by_text,
+    "item": _by_item,
+    "domain": _by_domain,
+    "event_class": lambda model, code: model.event_class == code,
+    "measure": lambda model, word: has_word(model.measures, word),
+    "vendor": lambda model, id: model.vendor_id == id,
+    "voided": lambda model, which: _VOIDED[which](model),
+}
+
+
+def matching(session: Session, kind: str, selection: Selection) -> list[ColumnElement[bool]]:
+    """The conditions of a selection, whoever asks. Raises QueryInvalid if a filter makes no sense for the kind."""
+    model = KINDS[kind]
+    given = selection.given()
+    for name in given.keys() - set(FILTERS[kind]):
+        raise _invalid(name, f"no filter for a {kind}")
+    box = given.pop("bbox", None)
+    conditions = [_MEANS[name](model, value) for name, value in given.items()]
+    return conditions if box is None else [*conditions, within_box(session, model, box)]
+
+
+def _invalid(parameter: str, why: str) -> QueryInvalid:
+    return QueryInvalid(errors=[{"pointer": f"/{parameter}", "code": "invalid", "detail": why}])
+
+
+# ---------------------------------------------------------------- cursors
+
+#: A cursor: digest of kind and selection, microseconds since 1970 of the last record shown, and its id.
+_CURSOR = struct.Struct(">8sq16s")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def _digest(kind: str, selection: Selection) -> bytes:
+    return hashlib.sha256(canonical([kind, selection.given()])).digest()[:8]
+
+
+def _cursor_after(kind: str, selection: Selection, row: Columns) -> str:
+    microseconds = (row.occurred_at - _EPOCH) // dt.timedelta(microseconds=1)
+    packed = _CURSOR.pack(_digest(kind, selection), microseconds, row.id.bytes)
+    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+
+
+def _position(kind: str, selection: Selection, cursor: str) -> tuple[dt.datetime, uuid.UUID]:
+    """Where the cursor stands. Raises QueryInvalid if it is not whole, or was given for another list."""
+    try:
+        packed = base64.b64decode(cursor + "=", altchars="-_", validate=True)
+        digest, microseconds, id = _CURSOR.unpack(packed)
+        at = _EPOCH + dt.timedelta(microseconds=microseconds)
+    except (ValueError, binascii.Error, struct.error, OverflowError) as error:
+        raise _invalid("cursor", "not a cursor of ours") from error
+    if digest != _digest(kind, selection):
+        raise _invalid("cursor", "given for another selection")
+    return at, uuid.UUID(bytes=id)
+
+
+# ---------------------------------------------------------------- lists
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records, newest first, as JSON values; `next` is the cursor of the page after it, `None` on the last one."""
+
+    items: list[Json]
+    next: str | None
+
+
+def page(
+    session: Session, who: SignedIn, kind: str, selection: Selection, *, limit: int, cursor: str | None = None
+) -> Page:
+    """One page of the records asked for. The number of queries does not depend on its size.
+
+    Raises QueryInvalid if a filter makes no sense for the kind, or the cursor none for the selection.
+    """
+    model = KINDS[kind]
+    conditions = matching(session, kind, selection)
+    if cursor is not None:
+        conditions.append(_older(model, *_position(kind, selection, cursor)))
+    newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in _ways_to_see(model, who)))
+    rows = session.execute(newest_first(model, [model.id.in_(newest)]).limit(limit + 1)).all()
+    shown = rows[:limit]
+    following = _cursor_after(kind, selection, shown[-1]) if len(rows) > limit else None
+    return Page(_described(session, who, kind, shown), following)
+
+
+def count(session: Session, who: SignedIn, kind: str, selection: Selection) -> int:
+    """How many records the selection holds for this account."""
+    model = KINDS[kind]
+    conditions = matching(session, kind, selection)
+    counted = select(func.count()).select_from(model).where(visible_to(model, who), *conditions)
+    return session.execute(counted).scalar_one()
+
+
+def one(session: Session, who: SignedIn, kind: str, id: uuid.UUID) -> Json:
+    """The record with the history of its operations, a patrol with its track too; voided ones as well.
+
+    Raises NotFound if there is none, or not for this account.
+    """
+    model = KINDS[kind]
+    row = session.execute(newest_first(model, [model.id == id, visible_to(model, who)])).one_or_none()
+    if row is None:
+        raise NotFound
+    record = _described(session, who, kind, [row])[0]
+    tracks = {"tracks": _tracks(session, id)} if kind == "patrol" else {}
+    return record | tracks | {"history": _for(who, _history(session, who, id))}
+
+
+def _older(model: Log, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
+    return tuple_(model.occurred_at, model.id) < tuple_(literal(at, UtcDateTime), literal(id, model.id.type))
+
+
+def _newest(model: Log, conditions: Iterable[ColumnElement[bool]], limit: int) -> Select[Any]:
+    order = (model.occurred_at.desc(), model.id.desc())
+    return select(select(model.id).where(*conditions).order_by(*order).limit(limit).subquery().c.id)
+
+
+def newest_first(model: Log, conditions: Iterable[ColumnElement[bool]]) -> Select[Any]:
+    """The records with the names of their codes and the photos that have arrived, in the order of every list."""
+    located = aliased(Township)
+    return (
+        select(
+            *model.__table__.columns,
+            Account.username,
+            Account.full_name,
+            Township.name.label("township_name"),
+            located.name.label("located_name"),
+            _arrived_photos(model).label("arrived"),
+        )
+        .outerjoin(Account, Account.id == model.officer_id)
+        .outerjoin(Township, Township.code == model.township_code)
+        .outerjoin(located, located.code == model.located_code)
+        .where(*conditions)
+        .order_by(model.occurred_at.desc(), model.id.desc())
+    )
+
+
+def _arrived_photos(model: Log) -> ColumnElement[Any]:
+    """The SHA-256 of a record's photos that have arrived, as one text: a query of its own would cost a round trip."""
+    digests = select(func.aggregate_strings(AnnouncedPhoto.sha256, ","))
+    arrived = digests.where(AnnouncedPhoto.record_id == model.id, ~_is_missing())
+    return arrived.correlate(model).scalar_subquery()
+
+
+# ---------------------------------------------------------------- what belongs to the records of a page
+
+ByRecord = Mapping[uuid.UUID, Sequence[Columns]]
+
+
+def _described(session: Session, who: SignedIn, kind: str, rows: Sequence[Columns]) -> list[Json]:
+    """The JSON of the records, with what belongs to them fetched for all at once."""
+    own = _OWN[kind](session, [row.id for row in rows])
+    return _for(who, [shapes.recorded(row) | own(row) for row in rows])
+
+
+def _for(who: SignedIn, records: list[Json]) -> list[Json]:
+    return shapes.masked(records) if who.role in shapes.MASKED_ROLES else records
+
+
+def _items_of(session: Session, ids: Sequence[uuid.UUID]) -> ByRecord:
+    """The items of each of these incidents, in the order told."""
+    asked = (
+        select(
+            IncidentItem.incident_id,
+            IncidentItem.item_code,
+            IncidentItem.delegation_id,
+            IncidentItem.referred_to,
+            EnforcementItem.name,
+            EnforcementItem.domain,
+            EnforcementItem.from_on,
+            EnforcementItem.until_on,
+            Department.name.label("department_name"),
+        )
+        .join(EnforcementItem, EnforcementItem.id == IncidentItem.item_id)
+        .outerjoin(Department, Department.code == IncidentItem.referred_to)
+        .where(IncidentItem.incident_id.in_(ids))
+        .order_by(IncidentItem.incident_id, IncidentItem.ordinal)
+    )
+    return _by_record(session.execute(asked))
+
+
+def _crews_of(session: Session, ids: Sequence[uuid.UUID]) -> ByRecord:
+    asked = (
+        select(PatrolOfficer.patrol_id, Account.username, Account.full_name)
+        .join(Account, Account.id == PatrolOfficer.account_id)
+        .where(PatrolOfficer.patrol_id.in_(ids))
+        .order_by(Account.username)
+    )
+    return _by_record(session.execute(asked))
+
+
+def _by_record(rows: Iterable[Columns]) -> ByRecord:
+    grouped: dict[uuid.UUID, list[Columns]] = defaultdict(list)
+    for row in rows:
+        grouped[row[0]].append(row)
+    return grouped
+
+
+def _patrol(session: Session, ids: Sequence[uuid.UUID]) -> Callable[[Columns], Json]:
+    crews = _crews_of(session, ids)
+    return lambda row: shapes.patrol(row, crews.get(row.id, ()))
+
+
+def _incident(session: Session, ids: Sequence[uuid.UUID]) -> Callable[[Columns], Json]:
+    items = _items_of(session, ids)
+    return lambda row: shapes.incident(row, items.get(row.id, ()))
+
+
+def _warning(session: Session, ids: Sequence[uuid.UUID]) -> Callable[[Columns], Json]:
+    return shapes.warning
+
+
+#: What each kind has of its own, for the records of a page at once.
+_OWN = {"patrol": _patrol, "incident": _incident, "warning": _warning}
+
+
+def _history(session: Session, who: SignedIn, id: uuid.UUID) -> list[Json]:
+    """The operations that concern the record, as they came in. Those of a track say nothing but that they came.
+
+    A quarantined one may be another officer's, about something else: those who don't supervise see only their own.
+    """
+    allowed = or_(Operation.outcome != "quarantined", Operation.officer_id == who.account_id)
+    supervises = who.role == "supervisor" or who.role in DISTRICT_ROLES
+    asked = (
+        select(
+            *(column for column in Operation.__table__.columns if column.name != "raw"),
+            case((Operation.kind == "track.append", null()), else_=Operation.raw).label("raw"),
+            Account.username,
+            Account.full_name,
+        )
+        .join(Account, Account.id == Operation.officer_id)
+        .where(Operation.record_id == id, true() if supervises else allowed)
+        .order_by(Operation.received_at, Operation.n, Operation.id)
+    )
+    return [shapes.operation(row) for row in session.execute(asked)]
+
+
+def _tracks(session: Session, id: uuid.UUID) -> list[Json]:
+    asked = select(Track.from_at, Track.points).where(Track.patrol_id == id).order_by(Track.from_at, Track.id)
+    return [shapes.track(row) for row in session.execute(asked)]

@@ -1,0 +1,409 @@
+"""What records look like on their way out, and how they are asked for: the shapes of the read side.
+
+Each function gives the JSON value of one thing, from the columns that `patrol_log` fetched; orjson writes it. The
+documents describe the same shapes for the API document and never write anything (marshmallow is too slow for that:
+traps.md); a test holds the two together. Names are those of the tables; ids are text; instants RFC 3339, UTC,
+milliseconds, `Z`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from marshmallow import Schema, ValidationError, fields, pre_load
+
+from sync.problems import NOTES
+from sync.wire import MEASURES, Instant, Shape, Text, Uid
+
+#: Roles that work with all records but have no need to know whom they concern.
+MASKED_ROLES = frozenset({"gis", "auditor"})
+#: How many characters of personal data stay readable at its head and its tail: 138****1234, 浙A****5.
+_READABLE = {"phone": (3, 4), "id_number": (3, 4), "plate": (2, 1)}
+
+#: One row of a result with named columns; what it holds is said where it is asked for.
+Columns = Any
+Json = dict[str, Any]
+
+
+# ---------------------------------------------------------------- how records are asked for
+
+#: More than white space: a filter for nothing is a mistake.
+_SOMETHING = re.compile(r".*\S.*", re.DOTALL)
+_NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?([eE]-?[0-9]{1,2})?")
+
+
+class Number(fields.Integer):
+    """A whole number within limits, in plain digits."""
+
+    def __init__(self, least: int, most: int, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": least, "maximum": most}, **kwargs)
+        self.least, self.most = least, most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        digits = value.isascii() and value.isdigit() and len(value) <= len(str(self.most))
+        if not digits or not self.least <= int(value) <= self.most:
+            raise ValidationError(f"a whole number from {self.least} to {self.most}")
+        return int(value)
+
+
+class Box(fields.Field[tuple[float, float, float, float]]):
+    """west,south,east,north in WGS 84 degrees; west > east across the antimeridian."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[float, float, float, float]:
+        parts = value.split(",")
+        if len(parts) == 4 and all(_NUMBER.fullmatch(part) for part in parts):
+            west, south, east, north = map(float, parts)
+            if max(abs(west), abs(east)) <= 180 and -90 <= south <= north <= 90:
+                return west, south, east, north
+        raise ValidationError("west,south,east,north in degrees, south <= north")
+
+
+class SelectionQuery(Shape):
+    """The filters of lists and exports; each at most once."""
+
+    from_at = Instant()
+    until_at = Instant()
+    officer = Text(80, pattern=_SOMETHING)
+    township = Text(12, pattern=_SOMETHING)
+    note = Text(40, one_of=tuple(NOTES))
+    photos = Text(10, one_of=("missing", "complete"))
+    bbox = Box(metadata={"type": "string", "example": "120.42,30.14,120.51,30.22"})
+    q = Text(100, pattern=_SOMETHING)
+    item = Text(40, pattern=_SOMETHING)
+    domain = Text(100, pattern=_SOMETHING)
+    event_class = Text(20, pattern=_SOMETHING)
+    measure = Text(20, one_of=MEASURES)
+    vendor = Uid()
+    voided = Text(10, one_of=("excluded", "included", "only"), load_default="excluded")
+
+    @pre_load
+    def _refuse_repeated(self, query: Any, **_: Any) -> Any:
+        """A query string may name a filter twice; taking either value would show what was not asked for."""
+        repeated = [name for name, values in query.lists() if len(values) > 1]
+        if repeated:
+            raise ValidationError({name: ["given more than once"] for name in repeated})
+        return query
+
+
+class PageQuery(SelectionQuery):
+    """The filters of a list, and which page of it."""
+
+    limit = Number(1, 500, load_default=50)
+    cursor = Text(64)
+    count = Text(5, one_of=("true", "false"), load_default="false")
+
+
+# ---------------------------------------------------------------- small things
+
+
+def instant(at: dt.datetime | None) -> str | None:
+    """RFC 3339 of an instant in UTC, cut to the millisecond."""
+    return None if at is None else f"{at.isoformat(timespec='milliseconds')[:23]}Z"
+
+
+def _named(code: str | None, name: str | None) -> Json | None:
+    return None if code is None else {"code": code, "name": name}
+
+
+def masked(value: Any) -> Any:
+    """The same JSON value with the middle of every phone, identity number and plate replaced by asterisks."""
+    if isinstance(value, list):
+        return [masked(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _mask(name, each) if name in _READABLE else masked(each) for name, each in value.items()}
+    return value
+
+
+def _mask(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    shown, (head, tail) = str(value), _READABLE[name]
+    hidden = len(shown) - head - tail
+    return shown[:head] + "*" * hidden + shown[-tail:] if hidden > 1 else "*" * len(shown)
+
+
+def _officer(row: Columns) -> Json:
+    return {"username": row.username, "full_name": row.full_name}
+
+
+def _text(id: uuid.UUID | None) -> str | None:
+    return None if id is None else str(id)
+
+
+# ---------------------------------------------------------------- records
+
+
+def recorded(row: Columns) -> Json:
+    """What every kind of record has."""
+    arrived = row.arrived or ""
+    return {
+        "id": str(row.id),
+        "version": row.version,
+        "officer": _officer(row),
+        "received_at": instant(row.received_at),
+        "occurred": {
+            "at": instant(row.occurred_at),
+            "error_ms": row.occurred_error_ms,
+            "method": row.occurred_method,
+        },
+        "township": _named(row.township_code, row.township_name),
+        "township_chosen": row.township,
+        "fix": row.fix,
+        "position": _position(row),
+        "located": _located(row),
+        "photos": [{**photo, "received": photo["sha256"] in arrived} for photo in row.photos],
+        "notes": row.notes,
+        "voided": None if row.voided_at is None else {"at": instant(row.voided_at), "reason": row.void_reason},
+    }
+
+
+def _position(row: Columns) -> Json | None:
+    if row.lon is None:
+        return None
+    return {"lon": row.lon, "lat": row.lat, "error_m": row.error_m, "crs": "WGS 84"}
+
+
+def _located(row: Columns) -> Json | None:
+    if row.located is None:
+        return None
+    return {
+        "how": row.located,
+        "township": _named(row.located_code, row.located_name),
+        "candidates": row.located_candidates,
+        "areas_edition": row.areas_edition,
+    }
+
+
+def patrol(row: Columns, crew: Sequence[Columns]) -> Json:
+    """What a patrol has of its own; `crew` are the accounts that were out."""
+    return {
+        "officers": [_officer(member) for member in crew],
+        "purpose": row.purpose,
+        "started_at": instant(row.started_at),
+        "ended_at": instant(row.ended_at),
+    }
+
+
+def incident(row: Columns, items: Sequence[Columns]) -> Json:
+    """What an incident has of its own; `items` are the editions it touches, in the order told."""
+    return {
+        "patrol": str(row.patrol),
+        "items": [item(each) for each in items],
+        "event_class": row.event_class,
+        "event_class_edition": row.event_class_edition,
+        "description": row.description,
+        "measures": row.measures,
+        "designated_place": row.designated_place,
+        "vendor": row.vendor,
+        "parties": row.parties,
+        "no_penalty_reason": row.no_penalty_reason,
+    }
+
+
+def item(row: Columns) -> Json:
+    """One edition of an enforcement item, and whether the township could act on it that day."""
+    return {
+        "code": row.item_code,
+        "name": row.name,
+        "domain": row.domain,
+        "from_on": row.from_on,
+        "until_on": row.until_on,
+        "delegated": row.delegation_id is not None,
+        "referred_to": _named(row.referred_to, row.department_name),
+    }
+
+
+def warning(row: Columns) -> Json:
+    """What a warning has of its own."""
+    return {
+        "incident": str(row.incident),
+        "vendor": _text(row.vendor_id),
+        "step": row.step,
+        "text": row.text,
+        "deadline_on": row.deadline_on,
+        "response": row.response,
+    }
+
+
+#: What an operation says of its record; the rest of it (counter, clocks) is told by its columns.
+_SENT = ("body", "base", "set", "reason", "photos")
+
+
+def operation(row: Columns) -> Json:
+    """One operation in the history of a record. `sent` is what it said, null where that can't be read as JSON."""
+    return {
+        "id": str(row.id),
+        "op": row.op,
+        "kind": row.kind,
+        "officer": _officer(row),
+        "received_at": instant(row.received_at),
+        "occurred_at": instant(row.occurred_at),
+        "outcome": row.outcome,
+        "version": row.version,
+        "notes": row.notes,
+        "problem": row.problem,
+        "sent": None if row.raw is None else _sent(row.raw),
+    }
+
+
+def _sent(raw: bytes) -> Json | None:
+    try:
+        operation = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return {name: operation[name] for name in _SENT if name in operation} if isinstance(operation, dict) else None
+
+
+def track(row: Columns) -> Json:
+    """A stretch of a patrol's way: points are [lon, lat, ms after from_at or null, accuracy_m or null], WGS 84."""
+    return {"from_at": instant(row.from_at), "points": row.points}
+
+
+# ---------------------------------------------------------------- the same, for the API document
+
+
+class OfficerDocument(Schema):
+    username = fields.String(required=True)
+    full_name = fields.String(required=True)
+
+
+class NamedDocument(Schema):
+    code = fields.String(required=True)
+    name = fields.String(required=True, allow_none=True)
+
+
+class OccurredDocument(Schema):
+    at = fields.AwareDateTime(required=True)
+    error_ms = fields.Integer(required=True, allow_none=True)
+    method = fields.String(required=True)
+
+
+class PositionDocument(Schema):
+    lon = fields.Float(required=True)
+    lat = fields.Float(required=True)
+    error_m = fields.Float(required=True, allow_none=True)
+    crs = fields.Constant("WGS 84", required=True)
+
+
+class LocatedDocument(Schema):
+    how = fields.String(required=True, metadata={"enum": ["inside", "uncertain", "outside"]})
+    township = fields.Nested(NamedDocument, required=True, allow_none=True)
+    candidates = fields.List(fields.String(), required=True)
+    areas_edition = fields.String(required=True, allow_none=True)
+
+
+class AnnouncedPhotoDocument(Schema):
+    sha256 = fields.String(required=True)
+    bytes = fields.Integer(required=True)
+    type = fields.String(required=True)
+    role = fields.String(required=True)
+    received = fields.Boolean(required=True)
+
+
+class VoidedDocument(Schema):
+    at = fields.AwareDateTime(required=True)
+    reason = fields.String(required=True, allow_none=True)
+
+
+class LinkedItemDocument(Schema):
+    code = fields.String(required=True)
+    name = fields.String(required=True)
+    domain = fields.String(required=True)
+    from_on = fields.Date(required=True)
+    until_on = fields.Date(required=True, allow_none=True)
+    delegated = fields.Boolean(required=True)
+    referred_to = fields.Nested(NamedDocument, required=True, allow_none=True)
+
+
+class RecordedDocument(Schema):
+    id = fields.UUID(required=True)
+    version = fields.Integer(required=True)
+    officer = fields.Nested(OfficerDocument, required=True)
+    received_at = fields.AwareDateTime(required=True)
+    occurred = fields.Nested(OccurredDocument, required=True)
+    township = fields.Nested(
+        NamedDocument, required=True, allow_none=True, metadata={"description": "where it is filed"}
+    )
+    township_chosen = fields.String(required=True, allow_none=True)
+    fix = fields.Dict(required=True, allow_none=True, metadata={"description": "the position as sent"})
+    position = fields.Nested(PositionDocument, required=True, allow_none=True)
+    located = fields.Nested(LocatedDocument, required=True, allow_none=True)
+    photos = fields.List(fields.Nested(AnnouncedPhotoDocument), required=True)
+    notes = fields.List(fields.Dict(), required=True)
+    voided = fields.Nested(VoidedDocument, required=True, allow_none=True)
+
+
+class PatrolDocument(RecordedDocument):
+    officers = fields.List(fields.Nested(OfficerDocument), required=True)
+    purpose = fields.String(required=True, allow_none=True)
+    started_at = fields.AwareDateTime(required=True, allow_none=True)
+    ended_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class IncidentDocument(RecordedDocument):
+    patrol = fields.UUID(required=True)
+    items = fields.List(fields.Nested(LinkedItemDocument), required=True)
+    event_class = fields.String(required=True, allow_none=True)
+    event_class_edition = fields.String(required=True, allow_none=True)
+    description = fields.String(required=True, allow_none=True)
+    measures = fields.List(fields.String(), required=True)
+    designated_place = fields.String(required=True, allow_none=True)
+    vendor = fields.Dict(required=True, allow_none=True, metadata={"description": "as told; masked for some roles"})
+    parties = fields.List(fields.Dict(), required=True, metadata={"description": "as told; masked for some roles"})
+    no_penalty_reason = fields.String(required=True, allow_none=True)
+
+
+class WarningDocument(RecordedDocument):
+    incident = fields.UUID(required=True)
+    vendor = fields.UUID(required=True, allow_none=True)
+    step = fields.String(required=True)
+    text = fields.String(required=True, allow_none=True)
+    deadline_on = fields.Date(required=True, allow_none=True)
+    response = fields.String(required=True, allow_none=True)
+
+
+class HistoryDocument(Schema):
+    id = fields.UUID(required=True)
+    op = fields.String(required=True, allow_none=True)
+    kind = fields.String(required=True, allow_none=True)
+    officer = fields.Nested(OfficerDocument, required=True)
+    received_at = fields.AwareDateTime(required=True)
+    occurred_at = fields.AwareDateTime(required=True, allow_none=True)
+    outcome = fields.String(required=True)
+    version = fields.Integer(required=True, allow_none=True)
+    notes = fields.List(fields.Dict(), required=True)
+    problem = fields.Dict(required=True, allow_none=True)
+    sent = fields.Dict(required=True, allow_none=True)
+
+
+class TrackDocument(Schema):
+    from_at = fields.AwareDateTime(required=True)
+    points = fields.List(fields.List(fields.Float(allow_none=True)), required=True)
+
+
+def page_document(record: type[Schema]) -> type[Schema]:
+    """A page of such records; `count` only where it was asked for."""
+    shape: dict[str, fields.Field[Any]] = {
+        "items": fields.List(fields.Nested(record), required=True),
+        "next": fields.String(required=True, allow_none=True, metadata={"description": "the next page's cursor"}),
+        "count": fields.Integer(),
+    }
+    return Schema.from_dict(shape, name=record.__name__.replace("Document", "PageDocument"))
+
+
+class OnePatrolDocument(PatrolDocument):
+    tracks = fields.List(fields.Nested(TrackDocument), required=True)
+    history = fields.List(fields.Nested(HistoryDocument), required=True)
+
+
+class OneIncidentDocument(IncidentDocument):
+    history = fields.List(fields.Nested(HistoryDocument), required=True)
+
+
+class OneWarningDocument(WarningDocument):
+    history = fields.List(fields.Nested(HistoryDocument), required=True)
