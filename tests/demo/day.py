@@ -457,7 +457,6 @@ class Told:
     carrier: Carrier
     recorded: int
     waiting: int
-    answers: Counter[str]
     now: Counter[str]
     replayed: int
     notes: Counter[str]
@@ -509,7 +508,6 @@ def _told(day: Day, carrier: Carrier, phone: Phone, troubles: int) -> Told:
         carrier=carrier,
         recorded=phone.next_n - 1,
         waiting=len(phone.waiting()),
-        answers=Counter(answer.result["outcome"] for answer in answers),
         now=Counter(str(operation["outcome"]) for operation in now.values()),
         replayed=sum(answer.result["replayed"] for answer in answers),
         notes=notes,
