@@ -1,4 +1,5 @@
-"""Verifies the evidence: recomputes every link of the chain, every operation's fingerprint, every record's digest.
+"""Verifies the evidence: recomputes every link of the chain, every operation's fingerprint, every record's digest; and
+that nothing stands beside it that the chain does not tell of.
 
 Whoever holds an earlier head (number and hash, see `head`) outside the database can also prove that no tail was cut off
 and the chain rewritten from there. Memory stays constant: one link at a time.
@@ -6,9 +7,9 @@ and the chain rewritten from there. Memory stays constant: one link at a time.
 
 from __future__ import annotations
 
-import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +26,11 @@ from sync.models import (
     Link,
     Operation,
     Patrol,
+    Photo,
     Track,
     Vendor,
     VendorWarning,
+    among,
 )
 
 #: What the chain swears to row by row, by the kind its entries carry; reference data is sworn to but not re-read here.
@@ -37,6 +40,7 @@ SWORN: Mapping[str, Any] = {
     "warning": VendorWarning,
     "track": Track,
     "vendor": Vendor,
+    "photo": Photo,
 }
 #: Links read at once.
 _PAGE = 100
@@ -72,7 +76,7 @@ def verify(session: Session, earlier: HeadOfChain | None = None) -> Iterator[tup
     end = head(session)
     if earlier and earlier.number > end.number:
         raise Break(earlier.number, f"is gone: the chain ends at {end.number}")
-    previous, number = GENESIS, 0
+    previous, number, outcomes = GENESIS, 0, Counter[str]()
     for link in _links(session):
         number += 1
         if link.number != number:
@@ -84,18 +88,21 @@ def verify(session: Session, earlier: HeadOfChain | None = None) -> Iterator[tup
             raise Break(number, "differs from the head that was kept: the chain was rewritten")
         _check_operations(session, link, entries)
         _check_states(session, link, entries)
+        _count(outcomes, entries)
         previous = bytes(link.hash)
         yield number, end.number
     if HeadOfChain(number, previous) != end:
         raise Break(number + 1, "is missing: the head tells of more links than there are")
     _check_strays(session, number)
+    _check_outcomes(session, number, outcomes)
 
 
 def _links(session: Session) -> Iterator[Link]:
     statement = select(Link).order_by(Link.number).execution_options(yield_per=_PAGE)
-    for link in session.scalars(statement):
-        yield link
-        session.expunge(link)
+    with session.scalars(statement) as links:
+        for link in links:
+            yield link
+            session.expunge(link)
 
 
 def _entries(link: Link) -> list[Any]:
@@ -105,56 +112,88 @@ def _entries(link: Link) -> list[Any]:
         raise Break(link.number, "its entries can't be read") from error
 
 
-def _check_operations(session: Session, link: Link, entries: Iterable[Any]) -> None:
-    """Every operation sworn to is there, from the same officer, and its raw bytes still have their fingerprint."""
-    sworn = {entry[1]: entry for entry in entries if entry[0] == "operation"}
-    table = Operation.__table__.c
-    columns = (table.id, table.raw, table.officer_id, table.received_at)
-    found = {str(row.id): row for row in session.execute(select(*columns).where(table.id.in_(_uuids(sworn))))}
-    for operation_id, entry in sworn.items():
-        row = found.get(operation_id)
+def _check_operations(session: Session, link: Link, entries: Iterable[Sequence[Any]]) -> None:
+    """Every operation sworn to is there, from the same officer, its bytes have their fingerprint, and it became what
+    the chain tells. What was held may have become something in a later link, which then tells of it."""
+    told = [entry for entry in entries if entry[0] in ("operation", "release")]
+    found = _operations(session, {entry[1] for entry in told})
+    for entry in told:
+        row, (outcome, version) = found.get(entry[1]), entry[-2:]
         if row is None:
-            raise Break(link.number, f"operation {operation_id} is gone")
-        now = operation_evidence(row.id, wire.fingerprint_of(bytes(row.raw)), row.officer_id, row.received_at)
-        if now != entry[: len(now)]:
-            raise Break(link.number, f"operation {operation_id} is not what was received")
+            raise Break(link.number, f"operation {entry[1]} is gone")
+        if entry[0] == "operation" and _arrival(row) != entry[:-2]:
+            raise Break(link.number, f"operation {entry[1]} is not what was received")
+        if outcome != "held" and (row.outcome, row.version) != (outcome, version):
+            raise Break(link.number, f"operation {entry[1]} did not become what was told")
 
 
-def _check_states(session: Session, link: Link, entries: Iterable[Any]) -> None:
-    """Every record that last changed in this link is still as it was then."""
-    last_here = select(FeedEntry.kind, FeedEntry.entity).where(FeedEntry.link_key == link.key)
-    current = {(kind, entity) for kind, entity in session.execute(last_here)}
-    sworn = {(entry[0], entry[1]): entry[2:] for entry in entries if entry[0] in SWORN}
-    for kind, entity in current:
-        if kind in SWORN and (kind, entity) not in sworn:
+def _operations(session: Session, ids: Iterable[str]) -> dict[str, Any]:
+    table = Operation.__table__.c
+    columns = (table.id, table.raw, table.officer_id, table.received_at, table.outcome, table.version)
+    rows = session.execute(select(*columns).where(among(session, table.id, _keys(table.id, ids))))
+    return {str(row.id): row for row in rows}
+
+
+def _arrival(row: Any) -> list[Any]:
+    return operation_evidence(row.id, wire.fingerprint_of(bytes(row.raw)), row.officer_id, row.received_at)
+
+
+def _check_states(session: Session, link: Link, entries: Iterable[Sequence[Any]]) -> None:
+    """Every record that last changed in this link is still as it was then, and none that changed here is said to have
+    last changed before: a record and its row of the feed set back together would else pass."""
+    sworn = {(entry[0], entry[1]): tuple(entry[2:]) for entry in entries if entry[0] in SWORN}
+    for kind, entity in session.execute(
+        select(FeedEntry.kind, FeedEntry.entity).where(FeedEntry.link_key == link.key, FeedEntry.kind.in_(SWORN))
+    ):
+        if (kind, entity) not in sworn:
             raise Break(link.number, f"{kind} {entity} is said to have changed here and did not")
+    last = _last_changes(session, sworn)
+    for kind, entity in sworn:
+        if (kind, entity) not in last:
+            raise Break(link.number, f"{kind} {entity} is not in the feed")
+        if last[kind, entity] < link.number:
+            raise Break(link.number, f"{kind} {entity} is said to have changed last before")
     for kind in SWORN:
-        ids = [entity for of, entity in sworn if of == kind and (kind, entity) in current]
+        ids = [entity for of, entity in sworn if of == kind and last[of, entity] == link.number]
         digests = dict(_digests(session, kind, ids)) if ids else {}
         for entity in ids:
-            if digests.get(entity) != tuple(sworn[kind, entity]):
+            if digests.get(entity) != sworn[kind, entity]:
                 what = "is gone" if entity not in digests else "is not what it was when it last changed"
                 raise Break(link.number, f"{kind} {entity} {what}")
+
+
+def _last_changes(session: Session, entities: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """The number of the link in which each last changed, as the feed says."""
+    feed = select(FeedEntry.kind, FeedEntry.entity, Link.number).join(Link, Link.key == FeedEntry.link_key)
+    rows = session.execute(feed.where(among(session, FeedEntry.entity, [entity for _, entity in entities])))
+    return {(kind, entity): number for kind, entity, number in rows}
 
 
 def _digests(session: Session, kind: str, ids: list[str]) -> Iterator[tuple[str, tuple[int, str]]]:
     """(id, (version, digest)) of the rows as they are now."""
     table = SWORN[kind].__table__
-    rows = [dict(row) for row in session.execute(select(table).where(table.c.id.in_(_uuids(ids)))).mappings()]
+    (key,) = table.primary_key
+    rows = [dict(row) for row in session.execute(select(table).where(among(session, key, _keys(key, ids)))).mappings()]
     links = _item_links(session, ids) if kind == "incident" else {}
     for row in rows:
         recorded = "version" in row
         digest = record_digest(row, links.get(row["id"], [])) if recorded else digest_of(row)
-        yield str(row["id"]), (row["version"] if recorded else 1, digest)
+        yield str(row[key.name]), (row["version"] if recorded else 1, digest)
 
 
 def _item_links(session: Session, ids: list[str]) -> dict[Any, list[dict[str, Any]]]:
     table = IncidentItem.__table__
-    statement = select(table).where(table.c.incident_id.in_(_uuids(ids))).order_by(table.c.ordinal)
+    key = table.c.incident_id
+    statement = select(table).where(among(session, key, _keys(key, ids))).order_by(table.c.ordinal)
     links: dict[Any, list[dict[str, Any]]] = {}
     for row in session.execute(statement).mappings():
         links.setdefault(row["incident_id"], []).append(dict(row))
     return links
+
+
+def _keys(column: Any, texts: Iterable[str]) -> list[Any]:
+    """The entities of a link, as that column holds them."""
+    return [column.type.python_type(text) for text in texts]
 
 
 def _check_strays(session: Session, number: int) -> None:
@@ -167,5 +206,19 @@ def _check_strays(session: Session, number: int) -> None:
             raise Break(number, f"there are {rows} rows of {kind}, the chain tells of {told}")
 
 
-def _uuids(texts: Iterable[str]) -> list[uuid.UUID]:
-    return [uuid.UUID(text) for text in texts]
+def _count(outcomes: Counter[str], entries: Iterable[Sequence[Any]]) -> None:
+    """How many operations have become what, by the chain so far."""
+    for entry in entries:
+        if entry[0] in ("operation", "release"):
+            outcomes[entry[-2]] += 1
+            outcomes["held"] -= entry[0] == "release"
+
+
+def _check_outcomes(session: Session, number: int, outcomes: Counter[str]) -> None:
+    """No operation stands outside the chain, and none that is held joined unseen."""
+    by_outcome = select(Operation.outcome, func.count()).group_by(Operation.outcome)
+    rows = Counter(dict(session.execute(by_outcome).all()))
+    for outcome in sorted(rows | outcomes):
+        if rows[outcome] != outcomes[outcome]:
+            told = f"the chain tells of {outcomes[outcome]}"
+            raise Break(number, f"there are {rows[outcome]} operations that are {outcome}, {told}")

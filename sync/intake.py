@@ -517,9 +517,11 @@ def _swear(taken: _Taken, judged: list[Pending], world: World) -> None:
     """What the journal keeps: every operation with its fingerprint and outcome, every record with its new state."""
     for p in judged:
         verdict = taken.verdicts[p.operation.id]
-        if not (p.stored and verdict.outcome == "held"):
-            arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
-            taken.evidence.append([*arrived, verdict.outcome, verdict.version])
+        if p.stored and verdict.outcome == "held":
+            continue
+        arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
+        came = ["release", str(p.operation.id)] if p.stored else arrived
+        taken.evidence.append([*came, verdict.outcome, verdict.version])
     for r in world.records.values():
         if r.touched:
             _change(taken, r.kind, r.state["id"], record_digest(r.state, r.links), r.state["version"], new=r.new)

@@ -58,7 +58,10 @@ def record_digest(state: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) 
 def operation_evidence(
     operation_id: uuid.UUID, fingerprint: bytes, officer_id: int, received_at: dt.datetime
 ) -> list[Any]:
-    """What the chain keeps of an operation's arrival; its outcome and version follow behind."""
+    """What the chain keeps of an operation's arrival; its outcome and version follow behind.
+
+    One that was held is told of again when it joins: `release`, its id, its outcome and version then.
+    """
     instant = received_at.astimezone(dt.UTC).isoformat(timespec="microseconds")
     return ["operation", str(operation_id), fingerprint.hex(), officer_id, instant]
 

@@ -21,7 +21,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Connection,
-    CursorResult,
     DateTime,
     Dialect,
     Engine,
@@ -730,10 +729,9 @@ def insert_or(session: Session, model: type[Base]) -> postgresql.Insert | sqlite
 
 def insert_if_new(session: Session, model: type[Base], row: Mapping[str, Any]) -> bool:
     """Whether the row was inserted; where its primary key exists, be it in a transaction in flight, nothing changes."""
-    table = cast(Table, model.__table__)
-    on_conflict = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    result = session.execute(on_conflict(table).values(row).on_conflict_do_nothing())
-    return cast(CursorResult[Any], result).rowcount == 1
+    (key, *_) = cast(Table, model.__table__).primary_key
+    inserted = insert_or(session, model).values(row).on_conflict_do_nothing().returning(key)
+    return session.execute(inserted).first() is not None  # its rowcount is -1 on PostgreSQL
 
 
 def update_rows(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

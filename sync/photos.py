@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from sync.journal import Change, record
+from sync.journal import Change, digest_of, record
 from sync.models import AnnouncedPhoto, Photo, SignedIn, insert_if_new
 from sync.problems import PhotoDigestMismatch, PhotoInvalid
 from sync.store import Store
@@ -49,7 +49,7 @@ def keep(session: Session, who: SignedIn, sha256: str, size_bytes: int, *, now: 
     is_new = insert_if_new(session, Photo, row)
     _mark_received(session, sha256)
     if is_new:
-        evidence = ["photo", sha256, size_bytes, who.account_id]
+        evidence = ["photo", sha256, 1, digest_of(row)]
         record(session, [Change("photo", sha256, evidence, new=True)], now=now)
 
 
