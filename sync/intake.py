@@ -350,15 +350,16 @@ def _load_histories(session: Session, records: dict[uuid.UUID, Record], operatio
     """What each version of a record that is to be amended has set."""
     amended = {o.record for o in operations if o.base is not None and o.record in records}
     rows = session.execute(
-        select(Operation.record_id, Operation.version, Operation.raw).where(
+        select(Operation.record_id, Operation.version, Operation.raw, Operation.install_id).where(
             among(session, Operation.record_id, amended),
             Operation.outcome == "applied",
             Operation.kind != "track.append",
         )
     )
-    for record_id, version, raw in rows:
+    for record_id, version, raw, phone in rows:
         if record_id is not None and version is not None:
-            records[record_id].history.append(Revision(version, wire.read_again(raw).fields))
+            operation = wire.read_again(raw)
+            records[record_id].history.append(Revision(version, operation.fields, phone, operation.n or 0))
 
 
 def _officers(session: Session, names: set[str], ids: set[int]) -> dict[str, Officer]:

@@ -5,7 +5,8 @@ Pure. A record's state is a mapping of field to value; its history is what each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,19 +30,42 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What one version changed: the fields it set, or the whole body for the first."""
+    """What one version changed: the fields it set, the whole body for the first; by the n-th operation of a phone."""
 
     version: int
     fields: State
+    phone: uuid.UUID
+    n: int
 
 
-def state_at(history: Iterable[Revision], version: int) -> dict[str, Any]:
-    """The state at a version, folded from what each version set."""
+def state_of(history: Iterable[Revision]) -> dict[str, Any]:
+    """The state that these revisions come to, folded in the order of their versions.
+
+    A phone's later word on a field stands, also where an earlier one of its own arrives after it.
+    """
     state: dict[str, Any] = {}
+    said: dict[str, Revision] = {}
     for revision in sorted(history, key=lambda revision: revision.version):
-        if revision.version <= version:
-            state |= revision.fields
+        for name, value in revision.fields.items():
+            if not (name in said and _later(said[name], revision)):
+                state[name], said[name] = value, revision
     return state
+
+
+def _later(one: Revision, other: Revision) -> bool:
+    return one.phone == other.phone and one.n > other.n
+
+
+def amend(history: Sequence[Revision], base: int, wanted: Revision) -> Merged | Conflict:
+    """What becomes of `wanted`, made on version `base` as the server told it and on all that the same phone did before.
+
+    So a phone may amend a record several times before it hears of the first: its own changes never conflict.
+    """
+    known = [revision for revision in history if revision.version <= base or _later(wanted, revision)]
+    overtaken = {name for revision in history if _later(revision, wanted) for name in revision.fields}
+    fields = {name: value for name, value in wanted.fields.items() if name not in overtaken}
+    moved = any(revision.version > base and revision.phone != wanted.phone for revision in history)
+    return merge(state_of(known), state_of(history), fields, moved=moved)
 
 
 def merge(base: State, live: State, wanted: State, *, moved: bool) -> Merged | Conflict:

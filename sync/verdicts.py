@@ -26,8 +26,8 @@ from sync.enforcement import (
     township_notes,
 )
 from sync.places import TO_WGS84, Areas, location_notes, position
-from sync.revisions import Conflict, Revision, merge, state_at
-from sync.wire import CURRENT_EDITION, Operation, problem
+from sync.revisions import Conflict, Revision, amend
+from sync.wire import CURRENT_EDITION, Operation, problem, stamp
 
 Note = dict[str, Any]
 
@@ -132,7 +132,7 @@ def _create(kind: str, pending: Pending, world: World) -> Verdict:
     world.records[record_id] = record
     where_notes = _place(record, world)
     record.state["notes"] = [*clock_notes(operation.at, pending.occurred), *pending.notes, *where_notes]
-    return _settle(record, pending, world)
+    return _settle(record, pending, world, operation.fields)
 
 
 def _first_state(pending: Pending, record_id: uuid.UUID) -> dict[str, Any]:
@@ -181,22 +181,14 @@ def _amend(kind: str, pending: Pending, world: World) -> Verdict:
         return Verdict("held", waits_for=operation.record)
     if stopped := _may_not_change(kind, record, pending) or _not_yet(kind, pending, world):
         return stopped
-    merged = _three_way(record, operation)
+    merged = amend(record.history, operation.base or 0, _revision(record, pending, operation.fields))
     if isinstance(merged, Conflict):
         names = ("field", "base", "live", "yours")
         fields = [dict(zip(names, clash, strict=True)) for clash in merged.fields]
         return Verdict("conflict", record.state["version"], problem=problem("conflict", fields=fields))
     notes = [*pending.notes, *([{"code": "auto-merged", "base": operation.base}] if merged.alongside else [])]
-    verdict = _settle(record, pending, world)
+    verdict = _settle(record, pending, world, merged.fields)
     return Verdict(verdict.outcome, verdict.version, [*verdict.notes, *notes])
-
-
-def _three_way(record: Record, operation: Operation) -> Any:
-    live_version = record.state["version"]
-    if operation.base == live_version:
-        return merge({}, {}, operation.fields, moved=False)
-    base = state_at(record.history, operation.base or 0)
-    return merge(base, state_at(record.history, live_version), operation.fields, moved=True)
 
 
 def _void(kind: str, pending: Pending, world: World) -> Verdict:
@@ -207,7 +199,7 @@ def _void(kind: str, pending: Pending, world: World) -> Verdict:
     if stopped := _may_not_change(kind, record, pending):
         return stopped
     record.state |= {"voided_at": pending.occurred.at, "void_reason": operation.reason}
-    _advance(record, {})
+    _advance(record, pending, {})
     return Verdict("applied", record.state["version"], list(pending.notes))
 
 
@@ -310,30 +302,33 @@ def _unknown_codes(fields: Mapping[str, Any], world: World) -> Iterable[tuple[st
 # ---------------------------------------------------------------- what an accepted operation leaves behind
 
 
-def _settle(record: Record, pending: Pending, world: World) -> Verdict:
-    """The record takes the operation's fields and photos, is filed and linked anew, and moves to its next version."""
-    operation = pending.operation
-    _take_fields(record, pending, world)
-    _announce(record, operation.photos, pending)
+def _settle(record: Record, pending: Pending, world: World, fields: Mapping[str, Any]) -> Verdict:
+    """The record takes the fields and the operation's photos, is filed and linked anew, and has its next version."""
+    _take_fields(record, fields, pending, world)
+    _announce(record, pending.operation.photos, pending)
     _file(record, world)
     lasting = [note for note in record.state["notes"] if note["code"] in LASTING_NOTES]
     judged = _judged_notes(record, pending, world)
     record.state["notes"] = [*lasting, *judged]
     record.state["note_codes"] = sorted({note["code"] for note in record.state["notes"]})
-    _advance(record, operation.fields)
+    _advance(record, pending, pending.operation.fields)
     return Verdict("applied", record.state["version"], [*lasting, *judged] if record.state["version"] == 1 else judged)
 
 
-def _advance(record: Record, fields: Mapping[str, Any]) -> None:
+def _advance(record: Record, pending: Pending, fields: Mapping[str, Any]) -> None:
     record.touched = True
     record.state["version"] += 1
-    record.history.append(Revision(record.state["version"], fields))
+    record.history.append(_revision(record, pending, fields))
 
 
-def _take_fields(record: Record, pending: Pending, world: World) -> None:
-    for name, value in pending.operation.fields.items():
+def _revision(record: Record, pending: Pending, fields: Mapping[str, Any]) -> Revision:
+    return Revision(record.state["version"], fields, pending.install_id, pending.operation.n or 0)
+
+
+def _take_fields(record: Record, fields: Mapping[str, Any], pending: Pending, world: World) -> None:
+    for name, value in fields.items():
         if name in ("started", "ended"):
-            record.state[f"{name}_at"] = occurred(_moment(value), pending.arrival).at if value else None
+            record.state[f"{name}_at"] = occurred(stamp(value), pending.arrival).at if value else None
         elif name == "vendor" and record.kind == "incident":
             record.state |= {"vendor": value, "vendor_id": value and value["id"]}
             _meet_vendor(value, record, pending, world)
@@ -341,10 +336,6 @@ def _take_fields(record: Record, pending: Pending, world: World) -> None:
             record.state["vendor_id"] = value
         else:
             record.state[name] = value
-
-
-def _moment(value: Mapping[str, Any]) -> Stamp:
-    return Stamp(value.get("wall"), value.get("mono_ms"), value.get("boot"), value.get("gnss"))
 
 
 def _meet_vendor(vendor: Mapping[str, Any] | None, record: Record, pending: Pending, world: World) -> None:

@@ -243,7 +243,11 @@ class Phone:
         self.add("track.append", patrol, body={"crs": crs, "points": [list(point) for point in points]})
 
     def amend(self, record: str, fields: Json, photos: Sequence[Json] = ()) -> None:
-        """Other values for some fields of a record, made on the version that this phone knows."""
+        """Other values for some fields of a record, made on the version that the server last told of.
+
+        It is 1 for a record of ours that was not answered yet. What this phone did since is understood: its own
+        amends never conflict with each other, however many there are and in whatever order they arrive.
+        """
         noun, version = self._known(record)
         more: Json = {"photos": list(photos)} if photos else {}
         self.add(f"{noun}.amend", record, base=version, set=fields, **more)
@@ -281,18 +285,11 @@ class Phone:
             self._set("next_n", str(n + 1))
             text = json.dumps(operation, ensure_ascii=False, separators=(",", ":"))
             self._file.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", [n, op, kind, record, text])
-            self._foresee(kind, record)
+            if kind.endswith(".create"):
+                self._file.execute("INSERT INTO records VALUES (?, ?, 1)", [record, kind.split(".")[0]])
             photos = [(record, photo["sha256"]) for photo in content.get("photos", ())]
             self._file.executemany("UPDATE photos SET record = ? WHERE sha256 = ?", photos)
         return op
-
-    def _foresee(self, kind: str, record: str) -> None:
-        """The version the record will have once this arrives, so that the next amend names the right one."""
-        noun, _, verb = kind.partition(".")
-        if verb == "create":
-            self._file.execute("INSERT OR IGNORE INTO records VALUES (?, ?, 1)", [record, noun])
-        elif verb in ("amend", "void"):
-            self._file.execute("UPDATE records SET version = version + 1 WHERE record = ?", [record])
 
     def _known(self, record: str) -> tuple[str, int]:
         row = self._file.execute("SELECT noun, version FROM records WHERE record = ?", [record]).fetchone()
@@ -411,13 +408,10 @@ class Phone:
             self._set("photos_needed", json.dumps(receipt.get("photos_needed", [])))
 
     def _learn(self, record: str, result: Json) -> None:
-        """The record's version by the server, unless operations of our own on it are still to come."""
-        if result.get("version") is None:
-            return
-        self._file.execute(
-            "UPDATE records SET version = ? WHERE record = ? AND NOT EXISTS (SELECT 1 FROM outbox WHERE record = ?)",
-            [result["version"], record, record],
-        )
+        """The record's version by the server: what the next amend is made on."""
+        if result.get("version") is not None:
+            learnt = "UPDATE records SET version = MAX(version, ?) WHERE record = ?"
+            self._file.execute(learnt, [result["version"], record])
 
     # ------------------------------------------------ photos
 

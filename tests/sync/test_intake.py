@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -11,7 +12,9 @@ import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from sync.evidence import verify
 from sync.models import (
+    Account,
     Incident,
     IncidentItem,
     Installation,
@@ -49,6 +52,13 @@ def officer(session: Session) -> SignedIn:
     who = make_signed_in(session)
     session.commit()
     return who
+
+
+def another_phone(session: Session, who: SignedIn) -> SignedIn:
+    """The same officer, on a second phone."""
+    phone = make_installation(session, session.get_one(Account, who.account_id))
+    session.commit()
+    return replace(who, install_id=phone.id)
 
 
 def result_of(receipt: dict[str, Any], sent: dict[str, Any]) -> dict[str, Any]:
@@ -144,9 +154,10 @@ def test_amends_of_different_fields_both_apply(session: Session, officer: Signed
     out = patrol()
     seen = incident(out)
     push(session, officer, batch(officer, out, seen), now)
+    second_phone = another_phone(session, officer)
     one, other = amend(seen, 1, description="新描述"), amend(seen, 1, measures=["educate"])
     push(session, officer, batch(officer, one), now)
-    result = push(session, officer, batch(officer, other), now)["results"][0]
+    result = push(session, second_phone, batch(second_phone, other), now)["results"][0]
 
     assert (result["outcome"], result["version"]) == ("applied", 3)
     assert "auto-merged" in codes(result)
@@ -160,8 +171,10 @@ def test_two_values_for_one_field_are_a_conflict_and_the_servers_stays(
     out = patrol()
     seen = incident(out)
     push(session, officer, batch(officer, out, seen), now)
+    second_phone = another_phone(session, officer)
     one, other = amend(seen, 1, description="甲"), amend(seen, 1, description="乙")
-    result = result_of(push(session, officer, batch(officer, one, other), now), other)
+    push(session, officer, batch(officer, one), now)
+    result = push(session, second_phone, batch(second_phone, other), now)["results"][0]
 
     assert result["outcome"] == "conflict"
     assert result["problem"]["fields"] == [
@@ -178,6 +191,21 @@ def test_the_same_value_from_both_sides_is_no_conflict(session: Session, officer
         session, officer, batch(officer, amend(seen, 1, description="甲"), amend(seen, 1, description="甲")), now
     )
     assert outcomes(receipt) == ["applied", "applied"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_amends_of_one_phone_never_conflict_and_its_last_word_stands(
+    session: Session, officer: SignedIn, now: dt.datetime, order: tuple[int, ...]
+) -> None:
+    out = patrol()
+    seen = incident(out)
+    push(session, officer, batch(officer, out, seen), now)
+    said = [amend(seen, 1, description="一", measures=[]), amend(seen, 1, description="二"), amend(seen, 1, parties=[])]
+    for index in order:
+        assert outcomes(push(session, officer, batch(officer, said[index]), now)) == ["applied"]
+    kept = session.scalars(select(Incident)).one()
+    assert (kept.description, kept.measures, kept.version) == ("二", [], 4)
+    assert list(verify(session))
 
 
 def test_amending_items_links_them_anew(session: Session, officer: SignedIn, now: dt.datetime) -> None:

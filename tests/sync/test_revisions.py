@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.revisions import Conflict, Merged, Revision, holes, merge, merge_ranges, state_at
+from sync.revisions import Conflict, Merged, Revision, amend, holes, merge, merge_ranges, state_of
 
 NONE: dict[str, Any] = {}
 #: name, base, live, wanted, what becomes of it: the fields applied, or those in conflict
@@ -82,14 +84,39 @@ def test_who_comes_first_decides_who_conflicts_but_not_whether(base: Any, one: A
         assert isinstance(there, Conflict) == isinstance(back, Conflict)
 
 
-@given(st.lists(_states, max_size=6), st.integers(0, 7), st.randoms())
-def test_a_state_is_folded_from_its_versions_whatever_their_order(changes: Any, version: int, random: Any) -> None:
-    history = [Revision(number, fields) for number, fields in enumerate(changes, 1)]
+PHONE, PARTNER = uuid.UUID(int=1), uuid.UUID(int=2)
+
+
+@given(st.lists(_states, max_size=6), st.randoms())
+def test_a_state_is_folded_from_its_versions_whatever_their_order(changes: Any, random: Any) -> None:
+    history = [Revision(number, fields, PHONE, number) for number, fields in enumerate(changes, 1)]
     random.shuffle(history)
     expected: dict[str, Any] = {}
-    for fields in changes[:version]:
+    for fields in changes:
         expected |= fields
-    assert state_at(history, version) == expected
+    assert state_of(history) == expected
+
+
+@given(st.lists(_states, min_size=1, max_size=5), st.randoms())
+def test_a_phones_own_amends_never_conflict_and_its_last_word_stands_in_any_order(changes: Any, random: Any) -> None:
+    expected: dict[str, Any] = {}
+    for fields in changes:
+        expected |= fields
+    arriving = [Revision(0, fields, PHONE, n) for n, fields in enumerate(changes, 2)]
+    random.shuffle(arriving)
+    history = [Revision(1, {}, PHONE, 1)]
+    for wanted in arriving:
+        merged = amend(history, 1, wanted)
+        assert isinstance(merged, Merged)
+        assert not merged.alongside
+        history.append(replace(wanted, version=len(history) + 1))
+    assert state_of(history) == expected
+
+
+def test_anothers_change_since_the_base_still_conflicts() -> None:
+    history = [Revision(1, {"a": 1}, PHONE, 1), Revision(2, {"a": 2}, PARTNER, 7), Revision(3, {"b": 1}, PHONE, 2)]
+    assert amend(history, 1, Revision(0, {"a": 3}, PHONE, 3)) == Conflict((("a", 1, 2, 3),))
+    assert amend(history, 2, Revision(0, {"a": 3}, PHONE, 3)) == Merged({"a": 3}, alongside=False)
 
 
 # ---------------------------------------------------------------- counters
