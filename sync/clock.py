@@ -110,6 +110,19 @@ def _plausible(at: dt.datetime, arrived_at: dt.datetime) -> bool:
     return arrived_at - OLDEST <= at <= arrived_at + FUTURE_SLACK_MS * _MILLISECOND
 
 
+def counted_back(stamp: Stamp, mono_ms: int) -> Stamp:
+    """The moment of the same boot when the monotonic clock showed `mono_ms`."""
+    by = (mono_ms - (stamp.mono_ms or 0)) * _MILLISECOND
+    return replace(stamp, mono_ms=mono_ms, wall=_moved(stamp.wall, by), gnss=_moved(stamp.gnss, by))
+
+
+def _moved(instant: dt.datetime | None, by: dt.timedelta) -> dt.datetime | None:
+    try:
+        return instant and instant + by
+    except OverflowError:
+        return None  # no calendar has that day
+
+
 def clock_notes(stamp: Stamp, when: Occurred) -> list[Note]:
     """Remarks on a clock that was off, with how far, or that told nothing."""
     if when.method == "arrival":

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session, aliased
 from sync import verdicts, wire
 from sync.clock import Arrival, Occurred, occurred
 from sync.enforcement import Lists
-from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_digest
+from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_digest, release_evidence
 from sync.models import (
     Account,
     AnnouncedPhoto,
@@ -166,23 +166,28 @@ def _take(session: Session, incoming: _Incoming, operations: Sequence[wire.Opera
 def _take_alone(session: Session, incoming: _Incoming, operation: wire.Operation) -> _Taken:
     try:
         with session.begin_nested():
-            return _take_together(session, incoming, [operation])
+            return _take_together(session, incoming, [operation], release=False)
     except Exception as error:
         if is_busy(error):
             raise
         _LOG.exception("operation %s of batch %s is quarantined", operation.id, incoming.batch_id)
     operation.problem = wire.problem("internal")
     with session.begin_nested():
-        return _take_together(session, incoming, [operation])
+        return _take_together(session, incoming, [operation], release=False)
 
 
-def _take_together(session: Session, incoming: _Incoming, operations: Sequence[wire.Operation]) -> _Taken:
-    """Every operation judged and written, all at once, in a number of statements that does not grow with them."""
+def _take_together(
+    session: Session, incoming: _Incoming, operations: Sequence[wire.Operation], *, release: bool = True
+) -> _Taken:
+    """Every operation judged and written, all at once, in a number of statements that does not grow with them.
+
+    What waited for them is released with them, unless that is left to `_join_late`: it may be what broke the server.
+    """
     known = _recognise(session, operations)
     fresh = list({o.id: o for o in operations if o.id not in known}.values())
     for operation in fresh:
         wire.complete(operation)
-    taken = _settle(session, incoming, fresh, _waiting(session, _brought(fresh)))
+    taken = _settle(session, incoming, fresh, _waiting(session, _brought(fresh)) if release else [])
     taken.verdicts |= known
     taken.replayed |= set(known)
     taken.photos_here |= set(_photos_here(session, operations))
@@ -194,15 +199,32 @@ def _join_late(session: Session, incoming: _Incoming, operations: Sequence[wire.
     nobody else commits before us, so one of the two finds the other."""
     waited_for = {v.waits_for for v in taken.verdicts.values() if v.outcome == "held"}
     waiting = _waiting(session, _brought(operations) | _present(session, waited_for))
-    if not waiting:
+    if not waiting or _joined(session, incoming, waiting, taken):
         return
+    for row in sorted(waiting, key=lambda row: verdicts.RANK.get(row.Operation.kind, len(verdicts.RANK))):
+        if not _joined(session, incoming, [row], taken):
+            _give_up(session, row.Operation.id, taken)
+
+
+def _joined(session: Session, incoming: _Incoming, waiting: Sequence[Any], taken: _Taken) -> bool:
+    """Whether these could be judged and written."""
     try:
         with session.begin_nested():
             taken.add(_settle(session, incoming, [], waiting))
     except Exception as error:
         if is_busy(error):
             raise
-        _LOG.exception("what waited for batch %s waits on", incoming.batch_id)
+        _LOG.exception("of what waited for batch %s, %s could not join", incoming.batch_id, len(waiting))
+        return False
+    return True
+
+
+def _give_up(session: Session, operation_id: uuid.UUID, taken: _Taken) -> None:
+    """An operation that waited, and breaks the server now that it need not, waits for a person."""
+    verdict = Verdict("quarantined", problem=wire.problem("internal"))
+    update_rows(session, Operation, [_outcome_row(operation_id, verdict)])
+    taken.verdicts[operation_id] = verdict
+    taken.evidence.append(release_evidence(operation_id, verdict.outcome, verdict.version))
 
 
 def _settle(session: Session, incoming: _Incoming, fresh: Sequence[wire.Operation], waiting: Sequence[Any]) -> _Taken:
@@ -264,9 +286,14 @@ def _stored(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Any]:
 
 def _brought(operations: Iterable[wire.Operation]) -> set[uuid.UUID]:
     """The records and vendors that these operations may bring."""
+    operations = list(operations)
+    return _told_of(operations) | {operation.record for operation in operations if operation.record}
+
+
+def _told_of(operations: Iterable[wire.Operation]) -> set[uuid.UUID]:
+    """The vendors that these operations may bring."""
     vendors = (operation.fields.get("vendor") for operation in operations)
-    ids = {vendor["id"] for vendor in vendors if isinstance(vendor, dict)}
-    return ids | {operation.record for operation in operations if operation.record}
+    return {vendor["id"] for vendor in vendors if isinstance(vendor, dict)}
 
 
 def _present(session: Session, ids: set[uuid.UUID | None]) -> set[uuid.UUID]:
@@ -278,7 +305,17 @@ def _present(session: Session, ids: set[uuid.UUID | None]) -> set[uuid.UUID]:
 
 
 def _waiting(session: Session, arriving: set[uuid.UUID]) -> list[Any]:
-    """Operations that came earlier and wait, directly or through each other, for something of this."""
+    """Operations that came earlier and wait, directly or through each other, for something of this.
+
+    What is found may tell of a vendor that warnings wait for; nothing that waits for a warning brings a vendor.
+    """
+    found = _chained(session, arriving)
+    vendors = _told_of(_reread(row.Operation) for row in found.values()) - arriving
+    return list((found | _chained(session, vendors) if vendors else found).values())
+
+
+def _chained(session: Session, arriving: set[uuid.UUID]) -> dict[uuid.UUID, Any]:
+    """By their ids, operations that wait for one of these, or for the record of another that does."""
     chain = (
         select(Operation.id, Operation.record_id)
         .where(Operation.outcome == "held", among(session, Operation.waits_for, arriving))
@@ -295,7 +332,7 @@ def _waiting(session: Session, arriving: set[uuid.UUID]) -> list[Any]:
         .join(Batch, and_(Batch.install_id == Operation.install_id, Batch.id == Operation.batch_id))
         .where(Operation.id.in_(select(chain.c.id)))
     )
-    return list(session.execute(statement))
+    return {row.Operation.id: row for row in session.execute(statement)}
 
 
 def _gather(
@@ -520,9 +557,11 @@ def _swear(taken: _Taken, judged: list[Pending], world: World) -> None:
         verdict = taken.verdicts[p.operation.id]
         if p.stored and verdict.outcome == "held":
             continue
-        arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
-        came = ["release", str(p.operation.id)] if p.stored else arrived
-        taken.evidence.append([*came, verdict.outcome, verdict.version])
+        if p.stored:
+            taken.evidence.append(release_evidence(p.operation.id, verdict.outcome, verdict.version))
+        else:
+            arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
+            taken.evidence.append([*arrived, verdict.outcome, verdict.version])
     for r in world.records.values():
         if r.touched:
             _change(taken, r.kind, r.state["id"], record_digest(r.state, r.links), r.state["version"], new=r.new)

@@ -58,12 +58,14 @@ def record_digest(state: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) 
 def operation_evidence(
     operation_id: uuid.UUID, fingerprint: bytes, officer_id: int, received_at: dt.datetime
 ) -> list[Any]:
-    """What the chain keeps of an operation's arrival; its outcome and version follow behind.
-
-    One that was held is told of again when it joins: `release`, its id, its outcome and version then.
-    """
+    """What the chain keeps of an operation's arrival; its outcome and version follow behind."""
     instant = received_at.astimezone(dt.UTC).isoformat(timespec="microseconds")
     return ["operation", str(operation_id), fingerprint.hex(), officer_id, instant]
+
+
+def release_evidence(operation_id: uuid.UUID, outcome: str, version: int | None) -> list[Any]:
+    """What the chain keeps of an operation that was held, when it is no more."""
+    return ["release", str(operation_id), outcome, version]
 
 
 def start(session: Session) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync.clock import Arrival, Occurred, Stamp, clock_notes, local_day, occurred
+from sync.clock import Arrival, Occurred, clock_notes, counted_back, local_day, occurred
 from sync.enforcement import (
     ADVICE,
     DECIDING_MEASURES,
@@ -27,7 +27,7 @@ from sync.enforcement import (
 )
 from sync.places import TO_WGS84, Areas, location_notes, position
 from sync.revisions import Conflict, Revision, amend
-from sync.wire import CURRENT_EDITION, Operation, problem, stamp
+from sync.wire import Operation, problem, stamp
 
 Note = dict[str, Any]
 
@@ -225,7 +225,7 @@ def _track(pending: Pending) -> dict[str, Any]:
     first, stamped = min(times, default=0), operation.at.mono_ms
     from_at = pending.occurred.at
     if times and stamped is not None:
-        from_at = occurred(_earlier(operation.at, first), pending.arrival).at
+        from_at = occurred(counted_back(operation.at, first), pending.arrival).at
     return {
         "id": operation.id,
         "patrol_id": operation.record,
@@ -233,13 +233,6 @@ def _track(pending: Pending) -> dict[str, Any]:
         "from_at": from_at,
         "points": [[*to_wgs84(lon, lat), None if t is None else t - first, error] for lon, lat, t, error in points],
     }
-
-
-def _earlier(stamped: Stamp, mono_ms: int) -> Stamp:
-    """The moment of the same boot when the monotonic clock showed `mono_ms`."""
-    back = dt.timedelta(milliseconds=(stamped.mono_ms or 0) - mono_ms)
-    wall, gnss = (instant and instant - back for instant in (stamped.wall, stamped.gnss))
-    return Stamp(wall, mono_ms, stamped.boot, gnss, stamped.anchor)
 
 
 _ACTIONS = {"create": _create, "amend": _amend, "void": _void, "append": _append}
@@ -262,7 +255,7 @@ def _not_yet(kind: str, pending: Pending, world: World) -> Verdict | None:
     """Stops what names a code that never was (quarantined), or a record or vendor that has not arrived (held)."""
     operation = pending.operation
     where = "/body" if operation.kind == f"{kind}.create" else "/set"
-    unknown = [(code, f"{where}/{pointer}") for code, pointer in _unknown_codes(operation.fields, world)]
+    unknown = [(code, f"{where}/{pointer}") for code, pointer in _unknown_codes(operation, world)]
     if unknown:
         errors = [(pointer, "unknown") for _, pointer in unknown]
         return Verdict("quarantined", problem=problem(unknown[0][0], *errors))
@@ -281,22 +274,30 @@ def _not_yet(kind: str, pending: Pending, world: World) -> Verdict | None:
     return None
 
 
-def _unknown_codes(fields: Mapping[str, Any], world: World) -> Iterable[tuple[str, str]]:
-    """(problem code, pointer) of every code in the fields that is on no list at all."""
-    lists = world.lists
+def _unknown_codes(operation: Operation, world: World) -> Iterable[tuple[str, str]]:
+    """(problem code, pointer) of every code in the operation's fields that is on no list at all."""
+    lists, fields = world.lists, operation.fields
     if fields.get("township") is not None and fields["township"] not in lists.townships:
         yield "unknown-township", "township"
     for index, code in enumerate(fields.get("items") or ()):
         if code not in lists.items:
             yield "unknown-item", f"items/{index}"
-    event_class, edition = fields.get("event_class"), fields.get("event_class_edition", CURRENT_EDITION)
-    if event_class is not None and (edition, event_class) not in lists.event_classes:
-        yield "unknown-event-class", "event_class"
+    yield from _unknown_class(operation, world)
     if fields.get("designated_place") is not None and fields["designated_place"] not in lists.places:
         yield "unknown-place", "designated_place"
     for index, username in enumerate(fields.get("officers") or ()):
         if username not in world.officers:
             yield "unknown-officer", f"officers/{index}"
+
+
+def _unknown_class(operation: Operation, world: World) -> Iterable[tuple[str, str]]:
+    """A class counts in its edition: an amend may change one of the two, and the record has the other."""
+    changed = [name for name in ("event_class", "event_class_edition") if name in operation.fields]
+    record = world.records.get(_sure(operation.record))
+    said = {**(record.state if record else {}), **operation.fields}
+    edition, event_class = said.get("event_class_edition"), said.get("event_class")
+    if changed and event_class is not None and (edition, event_class) not in world.lists.event_classes:
+        yield "unknown-event-class", changed[0]
 
 
 # ---------------------------------------------------------------- what an accepted operation leaves behind

@@ -97,7 +97,7 @@ def push(session: Session, who: SignedIn, envelope: dict[str, Any] | bytes, now:
     known = reference.snapshot(session)
     receipt = intake.receive(session, who, read, known.lists, known.areas, now=now)
     session.commit()
-    return orjson.loads(orjson.dumps(receipt))  # type: ignore[no-any-return]
+    return orjson.loads(orjson.dumps(receipt, option=orjson.OPT_UTC_Z))  # type: ignore[no-any-return]
 
 
 def outcomes(receipt: dict[str, Any]) -> list[str]:

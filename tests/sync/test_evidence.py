@@ -7,7 +7,7 @@ import hashlib
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sync import journal, photos
 from sync.evidence import Break, HeadOfChain, head, verify
 from sync.journal import entries_of, link_hash
 from sync.models import (
+    Account,
     FeedEntry,
     Head,
     Incident,
@@ -36,7 +37,7 @@ from sync.models import (
     begin_write,
 )
 from sync.store import Store
-from tests.builders import YINONG, make_account, make_lists, make_signed_in
+from tests.builders import YINONG, make_account, make_installation, make_lists, make_signed_in
 from tests.conftest import opened
 from tests.sync.days import amend, batch, incident, operation, outcomes, patrol, push, refusing, void, warning
 
@@ -117,7 +118,10 @@ def play(session: Session, officer: SignedIn, other: SignedIn, folder: Path) -> 
     send(officer, out, seen, amended, told, track, expected=["applied"] * 5)
     send(officer, late, warning(late), expected=["held", "held"])
     send(officer, amend(amended, 1, description="甲", items=["DEMO-SR-001"]), expected=["applied"])
-    send(officer, amend(amended, 1, description="乙"), amend(amended, 1, measures=[]), expected=["conflict", "applied"])
+    account = session.get_one(Account, officer.account_id)
+    second = replace(officer, install_id=make_installation(session, account).id)
+    session.commit()
+    send(second, amend(amended, 1, description="乙"), amend(amended, 1, measures=[]), expected=["conflict", "applied"])
     begin = {"wall": "2026-11-23T07:00:00+08:00"}
     send(officer, amend(out, 1, started=begin, ended=None), expected=["applied"])
     send(other, amend(seen, 1, description="x"), incident(out, township=YINONG), expected=["quarantined", "applied"])
