@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import gzip
 import hashlib
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -22,8 +24,6 @@ from sync.problems import BodyTruncated, DigestMismatch, Malformed, Problem, Uns
 PIECE_BYTES = 64 * 1024
 #: The member of a Content-Digest (RFC 9530) that is understood; others are passed over.
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
-#: Tells zlib to expect a gzip header.
-_GZIP = 16 + zlib.MAX_WBITS
 
 
 def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
@@ -72,17 +72,13 @@ def _check_digest(body: bytes) -> None:
 
 def _unpack(packed: bytes, most_bytes: int, too_large: type[Problem]) -> bytes:
     """A gzip file may be several members one after the other; each has to be complete."""
-    unpacked = b""
-    while True:
-        unpacker = zlib.decompressobj(_GZIP)
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
         try:
-            unpacked += unpacker.decompress(packed, most_bytes + 1 - len(unpacked))
-        except zlib.error as error:
+            unpacked = file.read(most_bytes + 1)
+        except EOFError as error:
+            raise BodyTruncated(why="gzip") from error
+        except (OSError, zlib.error) as error:
             raise Malformed(why="gzip") from error
-        if len(unpacked) > most_bytes:
-            raise too_large(most_bytes=most_bytes)
-        if not unpacker.eof:
-            raise BodyTruncated(why="gzip")
-        packed = unpacker.unused_data
-        if not packed:
-            return unpacked
+    if len(unpacked) > most_bytes:
+        raise too_large(most_bytes=most_bytes)
+    return unpacked
