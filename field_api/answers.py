@@ -83,9 +83,9 @@ _REFUSALS: dict[int, type[Problem]] = {
 
 #: marshmallow's own messages that have a code of their own; everything else is `invalid`.
 _FIELD_CODES = {
-    "Missing data for required field.": "missing",
-    "Field may not be null.": "missing",
-    "Unknown field.": "unknown",
+    "Missing data for required field.": "required",
+    "Field may not be null.": "null",
+    "Unknown field.": "unknown-field",
 }
 
 

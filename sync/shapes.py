@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from marshmallow import Schema, ValidationError, fields, pre_load
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load
 
 from sync.problems import NOTES
-from sync.wire import MEASURES, Instant, Shape, Text, Uid
+from sync.wire import MEASURES, Instant, Text, Uid
 
 #: Roles that work with all records but have no need to know whom they concern.
 MASKED_ROLES = frozenset({"gis", "auditor"})
@@ -63,8 +63,11 @@ class Box(fields.Field[tuple[float, float, float, float]]):
         raise ValidationError("west,south,east,north in degrees, south <= north")
 
 
-class SelectionQuery(Shape):
-    """The filters of lists and exports; each at most once."""
+class SelectionQuery(Schema):
+    """The filters of lists and exports; each at most once, and no others."""
+
+    class Meta:
+        unknown = RAISE
 
     from_at = Instant()
     until_at = Instant()

@@ -146,7 +146,7 @@ def test_a_field_in_error_is_named(client: FlaskClient) -> None:
     answer = client.post(LOGIN, json={"username": "x", "install": "1", "of-a-later-app": 1})
     assert answer.json is not None
     assert {(error["pointer"], error["code"]) for error in answer.json["errors"]} == {
-        ("/password", "missing"),
+        ("/password", "required"),
         ("/install", "invalid"),
     }
 
