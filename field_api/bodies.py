@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterator
 
 from flask import request
-from werkzeug.exceptions import ClientDisconnected
 
 from sync.problems import BodyTruncated, DigestMismatch, Malformed, Problem, UnsupportedEncoding
 
@@ -32,16 +31,22 @@ def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
     announced, seen = request.content_length, 0
     if announced is not None and announced > most_bytes:
         raise too_large(bytes=announced, most_bytes=most_bytes)
-    try:
-        while piece := request.stream.read(PIECE_BYTES):
-            seen += len(piece)
-            if seen > most_bytes:
-                raise too_large(most_bytes=most_bytes)
-            yield piece
-    except ClientDisconnected as error:
-        raise BodyTruncated(received_bytes=seen, announced_bytes=announced) from error
+    while piece := _next_piece(seen, announced):
+        seen += len(piece)
+        if seen > most_bytes:
+            raise too_large(most_bytes=most_bytes)
+        yield piece
     if announced is not None and seen < announced:
         raise BodyTruncated(received_bytes=seen, announced_bytes=announced)
+
+
+def _next_piece(seen: int, announced: int | None) -> bytes:
+    """The next bytes of the body, none at its end. A line that died, or chunks that are none: each server raises
+    something else for it."""
+    try:
+        return request.stream.read(PIECE_BYTES)
+    except Exception as error:
+        raise BodyTruncated(received_bytes=seen, announced_bytes=announced) from error
 
 
 def whole(most_bytes: int, too_large: type[Problem]) -> bytes:
