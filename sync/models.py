@@ -749,14 +749,21 @@ def _copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     names = list(rows[0])
     processors = [_bind_processor(table.c[name], connection.dialect) for name in names]
     quote = connection.dialect.identifier_preparer.quote
-    statement = f"COPY {quote(table.name)} ({', '.join(quote(name) for name in names)}) FROM STDIN"
+    columns = ", ".join(quote(name) for name in names)
+    statement = f"COPY {quote(table.name)} ({columns}) FROM STDIN (FORMAT BINARY)"
     cursor = cast(Any, connection.connection.driver_connection).cursor()
     try:
         with cursor, cursor.copy(statement) as copy:
+            copy.set_types([_type_name(table.c[name], connection.dialect) for name in names])
             for row in rows:
                 copy.write_row([p(row[n]) if p else row[n] for n, p in zip(names, processors, strict=True)])
     except psycopg.Error as error:  # the driver's own: SQLAlchemy never saw the statement
         raise exc.DBAPIError.instance(statement, None, error, psycopg.Error) from error
+
+
+def _type_name(column: Any, dialect: Dialect) -> str:
+    """The type as PostgreSQL calls it, without a length."""
+    return str(column.type.compile(dialect)).partition("(")[0].lower()
 
 
 def _bind_processor(column: Any, dialect: Dialect) -> Any:
