@@ -174,19 +174,20 @@ class Areas:
     def locate(self, where: Position, day: dt.date) -> Located:
         """The township that holds the position, by the areas in force on that day."""
         x, y = _metres(where.lon, where.lat)
+        point = shapely.Point(x, y)
         holder: _Prepared | None = None
         near: list[_Prepared] = []
         for area in self._prepared:
             if not area.may_touch(x, y, where.error_m, day):
                 continue
-            inside = holder is None and area.holds(x, y)
+            inside = holder is None and area.holds(point)
             if inside:
                 holder = area
-            if inside or area.within(x, y, where.error_m):
+            if inside or area.within(point, where.error_m):
                 near.append(area)
         candidates = tuple(sorted({area.code for area in near}))
         edition = holder.edition if holder else near[0].edition if near else None
-        if holder and len(candidates) == 1 and not holder.limit_within(x, y, where.error_m):
+        if holder and len(candidates) == 1 and not holder.limit_within(point, where.error_m):
             return Located(holder.code, "inside", candidates, edition)
         return Located(holder.code if holder else None, "uncertain" if candidates else "outside", candidates, edition)
 
@@ -210,14 +211,14 @@ class _Prepared:
             and (self._until_on is None or day <= self._until_on)
         )
 
-    def holds(self, x: float, y: float) -> bool:
-        return bool(shapely.contains_xy(self._polygon, x, y))
+    def holds(self, point: shapely.Point) -> bool:
+        return bool(shapely.contains(self._polygon, point))
 
-    def within(self, x: float, y: float, distance_m: float) -> bool:
-        return bool(shapely.dwithin(self._polygon, shapely.Point(x, y), distance_m))
+    def within(self, point: shapely.Point, distance_m: float) -> bool:
+        return bool(shapely.dwithin(self._polygon, point, distance_m))
 
-    def limit_within(self, x: float, y: float, distance_m: float) -> bool:
-        return bool(shapely.dwithin(self._limit, shapely.Point(x, y), distance_m))
+    def limit_within(self, point: shapely.Point, distance_m: float) -> bool:
+        return bool(shapely.dwithin(self._limit, point, distance_m))
 
 
 def _metres(lon: float, lat: float) -> LonLat:
