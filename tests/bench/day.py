@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import gzip
+import itertools
 import json
 import uuid
 from collections import defaultdict
@@ -146,14 +147,14 @@ class Days:
         return gzip.compress(orjson.dumps(self.batch(number)), 6, mtime=0)
 
     def _outings(self, random: Random, first_n: int, ago_ms: int) -> Iterator[Json]:
-        n = first_n
+        counter = itertools.count(first_n)
         for _ in range(BATCH // PER_PATROL):
-            patrol = self._operation(random, n, "patrol.create", ago_ms) | {"body": self._patrol(random)}
+            patrol = self._operation(random, next(counter), "patrol.create", ago_ms) | {"body": self._patrol(random)}
             yield patrol
-            for n in range(n + 1, n + 1 + PER_PATROL):
+            for _ in range(PER_PATROL):
                 ago_ms -= random.randrange(20_000, 60_000)
-                yield self._operation(random, n, "incident.create", ago_ms) | self._incident(random, patrol["record"])
-            n += 1
+                incident = self._operation(random, next(counter), "incident.create", ago_ms)
+                yield incident | self._incident(random, patrol["record"])
 
     def _operation(self, random: Random, n: int, kind: str, ago_ms: int) -> Json:
         return {"op": _uuid(random), "n": n, "kind": kind, "record": _uuid(random), "at": self._at(ago_ms)}
