@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import orjson
 import psycopg
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -637,7 +638,11 @@ def prepare(engine: Engine) -> Engine:
 
 
 def _set_up_postgresql(connection: Any, _record: Any) -> None:
-    """Instants come in UTC as they are: converting each costs as much as all else that is done to read a row."""
+    """Instants come in UTC as they are: converting each costs as much as all else that is done to read a row.
+
+    Lists (see `among`) go in their binary form, which is three times as fast as the text one.
+    """
+    connection.adapters.register_dumper(list, ListBinaryDumper)
     connection.execute("SET TimeZone TO 'UTC'")
     connection.commit()
 
