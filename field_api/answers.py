@@ -17,6 +17,7 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
+from field_api.bodies import hear_out
 from field_api.database import db
 from sync import problems
 from sync.models import is_busy
@@ -171,6 +172,8 @@ def _field_errors(messages: Any, pointer: str) -> Iterator[dict[str, str]]:
 
 
 def _finish(answer: Response) -> Response:
+    if answer.status_code >= 400:
+        hear_out()
     headers = answer.headers
     headers["X-Request-Id"] = request_id()
     headers["X-Content-Type-Options"] = "nosniff"

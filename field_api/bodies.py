@@ -12,8 +12,10 @@ import gzip
 import hashlib
 import io
 import re
+import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 from flask import request
 
@@ -21,13 +23,15 @@ from sync.problems import BodyTruncated, DigestMismatch, Malformed, Problem, Uns
 
 #: Read at once, bytes.
 PIECE_BYTES = 64 * 1024
+#: How much of a body that is refused is heard out, bytes.
+MOST_HEARD_BYTES = 32 * 1024 * 1024
 #: The member of a Content-Digest (RFC 9530) that is understood; others are passed over.
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
 
 
 def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
     """The body's bytes as they come. Raises `too_large`, or BodyTruncated when fewer came than were announced."""
-    request.max_content_length = None  # counted here, where the problem has a code of its own
+    request.max_content_length = sys.maxsize  # counted here, where the problem has a code of its own
     announced, seen = request.content_length, 0
     if announced is not None and announced > most_bytes:
         raise too_large(bytes=announced, most_bytes=most_bytes)
@@ -38,6 +42,19 @@ def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
         yield piece
     if announced is not None and seen < announced:
         raise BodyTruncated(received_bytes=seen, announced_bytes=announced)
+
+
+def hear_out() -> None:
+    """What is left of the body has been read and forgotten, unless it is beyond measure.
+
+    gunicorn hangs up on a phone that is still talking, which then loses the answer: one whose token has expired would
+    send the same batch for ever.
+    """
+    request.max_content_length = sys.maxsize
+    left = MOST_HEARD_BYTES
+    with suppress(BodyTruncated):
+        while left > 0 and (piece := _next_piece(0, None)):
+            left -= len(piece)
 
 
 def _next_piece(seen: int, announced: int | None) -> bytes:
