@@ -50,9 +50,12 @@ class Running:
         workers = self.workers()
         self._process.kill()
         for pid in workers:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            self.kill_worker(pid)
         self._process.wait(STARTS_WITHIN_S)
+
+    def kill_worker(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def start_again(self) -> None:
         self._process = self._start()

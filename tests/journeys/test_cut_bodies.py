@@ -23,7 +23,7 @@ WAIT_S = 30.0
 HUNG_UP = (None, None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def phone(ground: Ground) -> Handset:
     return ground.handset()
 
