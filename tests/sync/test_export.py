@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sync import export
@@ -200,6 +200,18 @@ def test_memory_stays_flat_however_many_incidents_there_are(
     assert peaks[1] < 1.2 * peaks[0]
 
 
+def test_postgresql_keeps_the_rows_until_they_are_asked_for(
+    session: Session, engine: Engine, officer: SignedIn, out: Patrol
+) -> None:
+    if engine.dialect.name == "sqlite":
+        return  # reads from its file, row by row, and has no cursors to count
+    many(session, officer, out, 2 * export.CHUNK)
+    stream, cursors = export.geojson(session, officer, EVERYTHING), text("SELECT count(*) FROM pg_cursors")
+    assert session.scalar(cursors) == 1
+    assert list(stream)
+    assert session.scalar(cursors) == 0
+
+
 def peak_bytes(stream: Iterator[bytes]) -> int:
     """How many bytes were taken up at most while the stream was read."""
     tracemalloc.start()
@@ -210,7 +222,7 @@ def peak_bytes(stream: Iterator[bytes]) -> int:
     return peak
 
 
-def test_an_export_is_of_one_moment(session: Session, engine: Any, officer: SignedIn, out: Patrol) -> None:
+def test_an_export_is_of_one_moment(session: Session, engine: Engine, officer: SignedIn, out: Patrol) -> None:
     many(session, officer, out, 2 * export.CHUNK)
     session.commit()
     begin_read(session)
