@@ -10,20 +10,31 @@ import argparse
 import datetime as dt
 import multiprocessing
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from tests.bench import floors, phones
-from tests.bench.day import BATCH, Days, Ground, Sender, senders
-from tests.bench.places import PASSWORD, Databases, databases, serving
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import Session
+
+from sync import evidence, patrol_log
+from sync.models import Account, SignedIn, begin_read, prepare
+from sync.patrol_log import Selection
+from tests.bench import floors, pages, phones, profile
+from tests.bench.day import BATCH, PER_PATROL, Days, Ground, Sender, senders
+from tests.bench.places import PASSWORD, READER, Databases, Gunicorn, cpu_s, databases, serving
 from tests.demo import demo_list
 
-#: The server goes through this many batches of each phone before anything is measured.
+#: The server goes through these batches of each phone before anything is measured.
 WARM_UP = range(9_000, 9_001)
+#: Batches of each phone that are made at once while a database is filled.
+STRETCH = 5
 
 
 @dataclass(frozen=True)
@@ -38,64 +49,245 @@ class Bench:
     existing: int
     repeats: int
 
-    @property
-    def numbers(self) -> range:
-        """The batches of each phone that make up the rows of a push."""
-        return range(-(-self.rows // (BATCH * len(self.senders))))
+    def batches(self, incidents: int) -> range:
+        """The batches of each phone that make up so many incidents."""
+        return range(-(-incidents // (BATCH * len(self.senders))))
 
     def days(self, seed: str) -> list[Days]:
         now = dt.datetime.now(dt.UTC)
         return [Days(self.ground, sender, seed, now) for sender in self.senders]
 
+    def run(self, work: Callable[..., Any], *given: Any) -> Any:
+        """What the work gives, done in the client's process."""
+        return self.client.submit(work, *given).result()
+
+    def warm(self, server: Gunicorn) -> dict[str, str]:
+        """A token for every phone; each worker has taken batches."""
+        tokens: dict[str, str] = self.run(phones.sign_in, server.address, self.senders, PASSWORD)
+        self.run(phones.push, server.address, tokens, self.days(f"warm-up {server.pid}"), WARM_UP)
+        return tokens
+
+    @cached_property
+    def filled(self) -> str:
+        """A database with all the incidents that are to be there already; nearly all photos have arrived."""
+        url, rates = self.databases.new(), []
+        with serving(url) as server:
+            tokens = self.run(phones.sign_in, server.address, self.senders, PASSWORD)
+            numbers = self.batches(self.existing)
+            for start in range(0, len(numbers), STRETCH):
+                stretch = numbers[start : start + STRETCH]
+                pushed = self.run(phones.push, server.address, tokens, self.days("fill"), stretch)
+                rates.append(pushed.rate)
+            memory_mb = server.peak_mb()
+        _photos_arrive(url)
+        filled = len(numbers) * len(self.senders) * BATCH
+        tell(f"filled with {filled:,}", f"{median(rates):,.0f}/s", f"the last {rates[-1]:,.0f}/s")
+        tell("worker memory", f"at most {memory_mb:,.0f} MB")
+        return url
+
+
+def _photos_arrive(url: str) -> None:
+    """All photos announced have arrived, but one in 256."""
+    engine = prepare(create_engine(url))
+    columns, those = "(sha256, size_bytes, received_at, officer_id)", "WHERE sha256 >= '01'"
+    with engine.begin() as connection:
+        arrived = f"SELECT sha256, 1000000, announced_at, officer_id FROM announced_photos {those}"
+        connection.execute(text(f"INSERT INTO photos {columns} {arrived} ON CONFLICT DO NOTHING"))
+        connection.execute(text(f"UPDATE announced_photos SET received_at = announced_at {those}"))
+        connection.execute(text("ANALYZE"))
+    engine.dispose()
+
+
+def _backends(url: str) -> list[int]:
+    """The processes of the database; SQLite has none."""
+    if "postgresql" not in url:
+        return []
+    with closing(floors.connect(url)) as connection:
+        return [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")]
+
+
+# ---------------------------------------------------------------- the parts
+
 
 def push(bench: Bench) -> None:
-    """First push and replay into empty tables."""
-    rates, replays, floor_rates, latencies_s = [], [], [], []
+    """First push and replay, into empty tables."""
+    numbers = bench.batches(bench.rows)
+    pushes, again, bare, indexed = [], [], [], []
     for repeat in range(bench.repeats):
-        url = bench.databases.new()
-        days = bench.days(f"push {repeat}")
-        floor_rates.append(floors.insert_rate(url, floors.rows(days, bench.numbers)))
+        url, days = bench.databases.new(), bench.days(f"push {repeat}")
+        rows = floors.rows(days, numbers)
+        bare.append(floors.insert_rate(url, rows))
+        indexed.append(floors.insert_rate(url, rows, indexes=floors.INDEXES))
         with serving(url) as server:
-            tokens = bench.client.submit(phones.sign_in, server.address, bench.senders, PASSWORD).result()
-            bench.client.submit(phones.push, server.address, tokens, days, WARM_UP).result()
-            first, again = bench.client.submit(phones.push, server.address, tokens, days, bench.numbers, 2).result()
+            tokens = bench.warm(server)
+            backends = _backends(url)
+            before_s = server.cpu_s(), cpu_s(backends)
+            pushes.append(bench.run(phones.push, server.address, tokens, days, numbers))
+            after_s = server.cpu_s(), cpu_s(backends)
+            again.append(bench.run(partial(phones.push, replayed=True), server.address, tokens, days, numbers))
             memory_mb = server.peak_mb()
-        rates.append(first.rate)
-        replays.append(again.rate)
-        latencies_s += first.latencies_s
-        print(f"    {first.rate:8,.0f}/s, again {again.rate:8,.0f}/s, floor {floor_rates[-1]:8,.0f}/s", flush=True)
-    of_floor = median(rate / floor for rate, floor in zip(rates, floor_rates, strict=True))
-    tell("first push", f"{median(rates):,.0f}/s", f"floor {median(floor_rates):,.0f}/s", f"ratio {of_floor:.3f}")
-    ratio = median(again / first for again, first in zip(replays, rates, strict=True))
-    tell("replay", f"{median(replays):,.0f}/s", f"push {median(rates):,.0f}/s", f"ratio {ratio:.2f}")
-    tell("a batch of 500", f"median {median(latencies_s) * 1000:,.0f} ms", f"worst {max(latencies_s) * 1000:,.0f} ms")
+        print(f"    {pushes[-1].rate:,.0f}/s, again {again[-1].rate:,.0f}/s, floor {indexed[-1]:,.0f}/s", flush=True)
+    rates, replays = [pushed.rate for pushed in pushes], [pushed.rate for pushed in again]
+    tell("floor, a table with its indexes", rate(indexed), f"with a key only {rate(bare)}")
+    of_floors = f"of the floor {ratio(rates, indexed):.3f}", f"of the other {ratio(rates, bare):.3f}"
+    tell("first push", rate(rates), *of_floors)
+    tell("replay", rate(replays), f"of the push {ratio(replays, rates):.2f}")
+    waits_ms = [1000 * seconds for pushed in pushes for seconds in pushed.latencies_s]
+    at_once = f"a batch of {BATCH}, {len(bench.senders)} at once"
+    tell(at_once, f"median {median(waits_ms):,.0f} ms", f"worst {max(waits_ms):,.0f} ms")
+    workers_us, database_us = (
+        1e6 * (after - before) / pushes[-1].incidents for after, before in zip(after_s, before_s, strict=True)
+    )
+    tell("computing, per incident", f"workers {workers_us:,.0f} µs", f"database {database_us:,.0f} µs")
     tell("worker memory", f"at most {memory_mb:,.0f} MB")
 
 
+def existing(bench: Bench) -> None:
+    """First push, into many existing incidents and into empty tables in turn."""
+    numbers, empty, full = bench.batches(bench.rows), [], []
+    filled = bench.filled
+    for repeat in range(bench.repeats):
+        for url, found in ((bench.databases.new(), empty), (filled, full)):
+            with serving(url) as server:
+                tokens = bench.warm(server)
+                days = bench.days(f"existing {repeat}")
+                pushed = bench.run(phones.push, server.address, tokens, days, numbers)
+            found.append(pushed.rate)
+    tell(f"push into {bench.existing:,}", rate(full), f"into none {rate(empty)}", f"ratio {ratio(full, empty):.2f}")
+
+
+def lists(bench: Bench) -> None:
+    """Pages of fifty from many incidents: by hand, by the engine, over HTTP."""
+    engine, times = prepare(create_engine(bench.filled)), 9
+    sender, classes = bench.senders[0], bench.ground.classes
+    item = bench.ground.items[sender.township][3]
+    cases = pages.cases(sender.township, sender.username, item, classes[5], dt.datetime.now(dt.UTC))
+    with (
+        serving(bench.filled) as server,
+        closing(floors.connect(bench.filled)) as connection,
+        Session(engine) as session,
+    ):
+        token = bench.run(phones.sign_in, server.address, [READER], PASSWORD)[READER.install]
+        who = _reader(session)
+        for case in cases:
+            hand = phones.timed(pages.by_hand(connection, case), times)
+            asked = phones.timed(lambda: _page(session, who, case), times)  # noqa: B023  (called at once)
+            http = bench.run(phones.page, server.address, token, case.path, times)
+            figures = [1000 * median(found) for found in (hand, asked, http)]
+            tell(
+                case.name,
+                f"by hand {figures[0]:,.1f} ms",
+                f"engine {figures[1]:,.1f} ms",
+                f"HTTP {figures[2]:,.1f} ms",
+                f"engine ratio {figures[1] / figures[0]:.2f}",
+            )
+    engine.dispose()
+
+
+def _reader(session: Session) -> SignedIn:
+    account = session.scalars(select(Account).where(Account.username == READER.username)).one()
+    who = SignedIn(account.id, account.username, account.role, frozenset(), None)
+    session.rollback()
+    return who
+
+
+def _page(session: Session, who: SignedIn, case: pages.Case) -> object:
+    begin_read(session)
+    page = patrol_log.page(session, who, "incident", _selection(case), limit=pages.LIMIT)
+    session.rollback()
+    return page
+
+
+def _selection(case: pages.Case) -> Selection:
+    given: dict[str, Any] = dict(case.query)
+    for name in given.keys() & {"from_at", "until_at"}:
+        given[name] = dt.datetime.fromisoformat(given[name])
+    if "bbox" in given:
+        given["bbox"] = tuple(map(float, given["bbox"].split(",")))
+    return Selection(**given)
+
+
+def exports(bench: Bench) -> None:
+    """Every incident as GeoJSON and as CSV."""
+    with closing(floors.connect(bench.filled)) as connection:
+        began = time.perf_counter()
+        count = sum(1 for _ in connection.execute("SELECT * FROM incidents ORDER BY occurred_at DESC, id DESC"))
+        tell("floor, the rows by the driver", f"{count / (time.perf_counter() - began):,.0f} rows/s")
+    for ending in ("geojson", "csv"):
+        with serving(bench.filled) as server:
+            token = bench.run(phones.sign_in, server.address, [READER], PASSWORD)[READER.install]
+            path = f"/api/v1/exports/incidents.{ending}"
+            for _ in range(4):
+                bench.run(phones.download, server.address, token, f"{path}?township={bench.senders[0].township}")
+            before_mb = server.peak_mb()
+            _, size, first_s, seconds = bench.run(phones.download, server.address, token, path)
+            tell(
+                f"{ending} of {count:,}",
+                f"{count / seconds:,.0f} rows/s",
+                f"{size / seconds / 1e6:,.1f} MB/s",
+                f"first byte {first_s * 1000:,.0f} ms",
+                f"worker peak {before_mb:,.0f} to {server.peak_mb():,.0f} MB",
+            )
+
+
+def verify(bench: Bench) -> None:
+    """Recomputing the evidence of a push, as `flask verify` does."""
+    url, numbers = bench.databases.new(), bench.batches(bench.rows)
+    with serving(url) as server:
+        tokens = bench.warm(server)
+        bench.run(phones.push, server.address, tokens, bench.days("verify"), numbers)
+    engine = prepare(create_engine(url))
+    with Session(engine) as session:
+        begin_read(session)
+        began = time.perf_counter()
+        links = sum(1 for _ in evidence.verify(session))
+        seconds = time.perf_counter() - began
+    engine.dispose()
+    records = (len(numbers) + 1) * len(bench.senders) * (BATCH + BATCH // PER_PATROL)
+    tell("verify", f"{records / seconds:,.0f} records/s", f"{links} links")
+
+
+def steps(bench: Bench) -> None:
+    """Where the time of one worker goes, in its own process."""
+    profile.take(bench.databases.new(), bench.days("profile")[0], bench.batches(len(bench.senders) * 10_000))
+
+
+PARTS = {part.__name__: part for part in (push, existing, lists, exports, verify, steps)}
+
+
+# ---------------------------------------------------------------- printing
+
+
 def tell(what: str, *figures: str) -> None:
-    print(f"  {what:34}" + "".join(f"{figure:>24}" for figure in figures), flush=True)
+    print(f"  {what:36}" + "".join(f"{figure:>26}" for figure in figures), flush=True)
 
 
-PARTS = {"push": push}
+def rate(found: Sequence[float]) -> str:
+    return f"{median(found):,.0f}/s"
+
+
+def ratio(found: Sequence[float], others: Sequence[float]) -> float:
+    """The median of what each is to its neighbour of the same repeat."""
+    return median(one / other for one, other in zip(found, others, strict=True))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all of them if none is named")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), action="append")
     parser.add_argument("--rows", type=int, default=20_000, help="incidents of one push")
     parser.add_argument("--existing", type=int, default=400_000, help="incidents that are there already")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--phones", type=int, default=4)
+    parser.add_argument("--phones", type=int, default=8, help="sending at the same time")
     given = parser.parse_args()
     with ExitStack() as stack:
-        lists = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        demo_list.write(lists)
-        ground = Ground(lists)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        demo_list.write(folder)
+        ground = Ground(folder)
         carried = senders(sorted(ground.items), given.phones, "bench")
         client = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
         for kind in given.database or ("postgresql", "sqlite"):
-            with databases(kind, lists, carried) as made:
+            with databases(kind, folder, carried) as made:
                 bench = Bench(client, made, ground, carried, given.rows, given.existing, given.repeats)
                 for part in given.parts or PARTS:
                     print(f"\n{kind}: {(PARTS[part].__doc__ or '').partition('.')[0]}", flush=True)

@@ -7,6 +7,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -25,6 +26,8 @@ COLUMNS = {
 }
 _NAMES = ", ".join(COLUMNS)
 _TABLE = ", ".join(f"{name} {kind}" + " PRIMARY KEY" * (name == "id") for name, kind in COLUMNS.items())
+#: The indexes that lists of incidents need, as the real table has them.
+INDEXES = ("occurred_at, id", "township, occurred_at, id", "officer, occurred_at, id", "patrol", "lon, lat")
 
 
 def rows(days: Sequence[Days], numbers: range) -> list[Row]:
@@ -51,42 +54,37 @@ def _json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def insert_rate(url: str, given: Sequence[Row]) -> float:
+def insert_rate(url: str, given: Sequence[Row], *, indexes: Sequence[str] = ()) -> float:
     """Rows per second, in batches committed one by one: COPY on PostgreSQL, executemany on SQLite."""
     batches = [given[start : start + BATCH] for start in range(0, len(given), BATCH)]
-    seconds = _copy_s(url, batches) if "postgresql" in url else _executemany_s(url, batches)
-    return len(given) / seconds
-
-
-def _copy_s(url: str, batches: Sequence[Sequence[Row]]) -> float:
-    with connect(url) as connection:
+    insert = _copy if "postgresql" in url else _executemany
+    if insert is _executemany:
+        batches = [[tuple(_plain(value) for value in row) for row in batch] for batch in batches]
+    with closing(connect(url)) as connection:
         connection.execute(f"CREATE TABLE floor ({_TABLE})")
+        for number, columns in enumerate(indexes):
+            connection.execute(f"CREATE INDEX floor_{number} ON floor ({columns})")
         connection.commit()
         began = time.perf_counter()
         for batch in batches:
-            with connection.cursor().copy(f"COPY floor ({_NAMES}) FROM STDIN") as copy:
-                for row in batch:
-                    copy.write_row(row)
-            connection.commit()
+            insert(connection, batch)
         seconds = time.perf_counter() - began
         connection.execute("DROP TABLE floor")
-    return seconds
+        connection.commit()
+    return len(given) / seconds
 
 
-def _executemany_s(url: str, batches: Sequence[Sequence[Row]]) -> float:
-    plain = [[[_plain(value) for value in row] for row in batch] for batch in batches]
-    connection = connect(url)
-    connection.execute(f"CREATE TABLE floor ({_TABLE})")
-    statement = f"INSERT INTO floor ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"
-    began = time.perf_counter()
-    for batch in plain:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(statement, batch)
-        connection.execute("COMMIT")
-    seconds = time.perf_counter() - began
-    connection.execute("DROP TABLE floor")
-    connection.close()
-    return seconds
+def _copy(connection: Any, batch: Sequence[Row]) -> None:
+    with connection.cursor().copy(f"COPY floor ({_NAMES}) FROM STDIN") as copy:
+        for row in batch:
+            copy.write_row(row)
+    connection.commit()
+
+
+def _executemany(connection: Any, batch: Sequence[Row]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.executemany(f"INSERT INTO floor ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})", batch)
+    connection.execute("COMMIT")
 
 
 def _plain(value: Any) -> Any:

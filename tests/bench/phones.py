@@ -64,15 +64,14 @@ def _asked(connection: http.client.HTTPConnection, method: str, path: str, body:
     return content
 
 
-def push(server: str, tokens: dict[str, str], days: Sequence[Days], numbers: range, times: int = 1) -> list[Pushed]:
-    """These batches of every phone, each phone on its own connection, all at once; sent this many times over."""
+def push(
+    server: str, tokens: dict[str, str], days: Sequence[Days], numbers: range, *, replayed: bool = False
+) -> Pushed:
+    """These batches of every phone, each phone on its own connection, all at once."""
     bodies = [[each.body(number) for number in numbers] for each in days]
-    found = []
-    for turn in range(times):
-        pushed, answers = _send(server, [tokens[each.sender.install] for each in days], bodies)
-        _check(answers, replayed=turn > 0)
-        found.append(pushed)
-    return found
+    pushed, answers = _send(server, [tokens[each.sender.install] for each in days], bodies)
+    _check(answers, replayed=replayed)
+    return pushed
 
 
 def _send(server: str, tokens: Sequence[str], bodies: Sequence[Sequence[bytes]]) -> tuple[Pushed, list[bytes]]:
@@ -106,16 +105,32 @@ def _check(answers: Sequence[bytes], *, replayed: bool) -> None:
         raise RuntimeError(f"not every operation was applied: {became}")
 
 
-def timed(server: str, token: str, path: str, times: int) -> list[float]:
+def page(server: str, token: str, path: str, times: int) -> list[float]:
     """How long each of so many requests took, in s, on one connection; the first, which warms up, is left out."""
     with closing(http.client.HTTPConnection(urlsplit(server).netloc, timeout=PATIENCE_S)) as connection:
-        return _timed(lambda: _asked(connection, "GET", path, None, token), times)
+        return timed(lambda: _asked(connection, "GET", path, None, token), times)
 
 
-def _timed(request: Callable[[], bytes], times: int) -> list[float]:
+def timed(work: Callable[[], object], times: int) -> list[float]:
+    """How long each of so many runs took, in s; one that warms up is left out."""
     found = []
     for _ in range(times + 1):
         began = time.perf_counter()
-        request()
+        work()
         found.append(time.perf_counter() - began)
     return found[1:]
+
+
+def download(server: str, token: str, path: str) -> tuple[int, int, float, float]:
+    """Lines and bytes of a stream, and the seconds until its first byte and until its end."""
+    lines, size, first_s = 0, 0, 0.0
+    with closing(http.client.HTTPConnection(urlsplit(server).netloc, timeout=PATIENCE_S)) as connection:
+        began = time.perf_counter()
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        while piece := response.read1(1 << 20):
+            first_s = first_s or time.perf_counter() - began
+            lines, size = lines + piece.count(b"\n"), size + len(piece)
+        if response.status != 200:
+            raise RuntimeError(f"GET {path}: {response.status}")
+        return lines, size, first_s, time.perf_counter() - began
