@@ -24,6 +24,8 @@ from sync.shapes import Json, instant
 
 #: Records fetched and written at once.
 CHUNK = 1_000
+#: Combinations of items kept at hand, so that memory stays flat however many there are.
+REMEMBERED = 10_000
 #: What a spreadsheet may take for a formula (OWASP, CSV injection); Chinese Excel takes the full width forms too.
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 _BOM = "\ufeff".encode()
@@ -118,10 +120,10 @@ def _asked(who: SignedIn, conditions: Iterable[ColumnElement[bool]]) -> Select[A
 
 
 def _links() -> ColumnElement[Any]:
-    """An incident's items as one text, `ordinal:item_id:referred_to,…`: a row of its own for each would cost twice."""
+    """An incident's items as one text, a line `ordinal:item_id:referred_to` for each: rows of their own cost twice."""
     referred_to = func.coalesce(IncidentItem.referred_to, "")
     link = cast(IncidentItem.ordinal, Text) + ":" + cast(IncidentItem.item_id, Text) + ":" + referred_to
-    texts = select(func.aggregate_strings(link, ",")).where(IncidentItem.incident_id == Incident.id)
+    texts = select(func.aggregate_strings(link, "\n")).where(IncidentItem.incident_id == Incident.id)
     return texts.correlate(Incident).scalar_subquery()
 
 
@@ -134,10 +136,12 @@ class _Items(dict[str | None, Json]):
         self._editions = {str(id): texts for id, *texts in session.execute(asked)}
 
     def __missing__(self, links: str | None) -> Json:
-        parts = [link.split(":", 2) for link in links.split(",")] if links else []
+        parts = [link.split(":", 2) for link in links.split("\n")] if links else []
         parts.sort(key=lambda part: int(part[0]))
         codes, names, domains = zip(*(self._editions[id] for _, id, _ in parts), strict=True) if parts else ((), (), ())
         referred = [department for *_, department in parts if department]
+        if len(self) >= REMEMBERED:
+            self.clear()
         self[links] = dict(zip(_ITEMS, (list(codes), list(names), list(domains), referred), strict=True))
         return self[links]
 
