@@ -26,6 +26,10 @@ GNSS_ERROR_MS = 1_000
 WALL_OFFSET_ERROR_MS = 120_000
 #: How far an unchecked wall clock may be off, ms. ESTIMATE.
 WALL_ERROR_MS = 600_000
+#: What nobody can measure of a request's way here, ms, beside what can. ESTIMATE: a bad mobile network.
+UNSEEN_TRANSIT_MS = 500
+#: An anchor that makes a request take longer than this is not believed, ms.
+LONGEST_TRANSIT_MS = 3_600_000
 #: Nothing recorded is later than its arrival; this much is forgiven, ms.
 FUTURE_SLACK_MS = 5_000
 #: A phone that was away for longer than this can't be believed by its clocks alone.
@@ -60,6 +64,21 @@ class Arrival:
     def offset_ms(self) -> int | None:
         """How far the phone's wall clock is ahead of the server's, in ms; `None` if it sent no wall clock."""
         return None if self.sent.wall is None else (self.sent.wall - self.at) // _MILLISECOND
+
+
+def arrived(at: dt.datetime, sent: Stamp, reading_ms: int) -> Arrival:
+    """The arrival of a batch whose body took `reading_ms` to read.
+
+    A server or proxy that collects the whole body first hands it on late and reads it at once; what a phone's anchor in
+    `sent` says of the moment of sending shows that.
+    """
+    transit_ms = reading_ms
+    if sent.anchor is not None and sent.mono_ms is not None:
+        server_time, mono_ms = sent.anchor
+        since_anchor_ms = (at - server_time) // _MILLISECOND
+        under_way_ms = since_anchor_ms - (sent.mono_ms - mono_ms)
+        transit_ms = max(transit_ms, under_way_ms) if under_way_ms <= LONGEST_TRANSIT_MS else transit_ms
+    return Arrival(at, sent, transit_ms + UNSEEN_TRANSIT_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -24,7 +25,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from sync import verdicts, wire
-from sync.clock import Arrival, Occurred, occurred
+from sync.clock import Arrival, Occurred, arrived, occurred
 from sync.enforcement import Lists
 from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_digest, release_evidence
 from sync.models import (
@@ -52,8 +53,6 @@ from sync.problems import NotFound, TokenInvalid
 from sync.revisions import Revision, holes, merge_ranges
 from sync.verdicts import Officer, Pending, Record, Verdict, World
 
-#: What nobody can measure of a request's way here, ms, beside the time its body took. ESTIMATE: a bad mobile network.
-UNSEEN_TRANSIT_MS = 500
 #: Photos and holes named in one receipt at most; the next receipt names the next.
 MOST_LISTED = 1_000
 #: Operations answered by one look-up at most.
@@ -69,13 +68,17 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Taken:
-    """What became of the operations taken so far, and what the journal is to keep of it."""
+    """What became of the operations taken so far, and what the journal is to keep of it.
+
+    `joined` are operations that this officer sent earlier and that need not wait any more.
+    """
 
     verdicts: dict[uuid.UUID, Verdict] = field(default_factory=dict)
     replayed: set[uuid.UUID] = field(default_factory=set)
     evidence: list[Any] = field(default_factory=list)
     changes: dict[tuple[str, str], Change] = field(default_factory=dict)
     photos_here: set[str] = field(default_factory=set)
+    joined: dict[uuid.UUID, wire.Operation] = field(default_factory=dict)
 
     def add(self, more: _Taken) -> None:
         """What was taken after the rest; an entity that was new in this transaction stays new to the feed."""
@@ -83,6 +86,7 @@ class _Taken:
         self.replayed |= more.replayed
         self.evidence += more.evidence
         self.photos_here |= more.photos_here
+        self.joined |= more.joined
         for key, change in more.changes.items():
             earlier = self.changes.get(key)
             self.changes[key] = replace(change, new=earlier.new) if earlier else change
@@ -105,22 +109,24 @@ def receive(
     installation's.
     """
     installation = _lock_installation(session, who, envelope)
-    arrival = Arrival(now, envelope.sent, reading_ms + UNSEEN_TRANSIT_MS)
+    arrival = arrived(now, envelope.sent, reading_ms)
     incoming = _Incoming(who, installation, envelope.batch, arrival, lists, areas)
     operations = envelope.operations
     taken = _take(session, incoming, operations)
     _keep_batch(session, incoming, envelope, operations)
-    missing = _count_received(session, installation, envelope, now)
+    missing = _count_received(session, incoming, envelope)
     photos_needed = _photos_needed(session, who)
     hold_counter(session)
     _join_late(session, incoming, operations, taken)
     if taken.evidence:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
+    sent = {operation.id for operation in operations}
     return {
         "batch": str(envelope.batch),
         "received_at": now,
         "clock": {"offset_ms": arrival.offset_ms, "error_ms": arrival.transit_ms},
         "results": _results(operations, taken),
+        "joined": _results([o for i, o in taken.joined.items() if i not in sent], taken),
         "holes": missing[:MOST_LISTED],
         "photos_needed": photos_needed,
     }
@@ -230,12 +236,16 @@ def _give_up(session: Session, operation_id: uuid.UUID, taken: _Taken) -> None:
 def _settle(session: Session, incoming: _Incoming, fresh: Sequence[wire.Operation], waiting: Sequence[Any]) -> _Taken:
     """What is fresh and what waited, judged against everything it touches, and written."""
     world = _gather(session, incoming, fresh, waiting)
-    pending = [_pending(incoming, operation, world) for operation in fresh]
+    used = Counter(operation.n for operation in fresh)
+    pending = [_pending(incoming, operation, world, again=used[operation.n] > 1) for operation in fresh]
     released = [_released(row, world) for row in waiting]
     taken = _Taken(_judge_all(pending, released, world))
     here = _photos_here(session, [p.operation for p in (*pending, *released)])
     _write(session, incoming, pending, released, taken.verdicts, world, here)
     _swear(taken, [*pending, *released], world)
+    for p in released:
+        if p.officer.account_id == incoming.who.account_id and taken.verdicts[p.operation.id].outcome != "held":
+            taken.joined[p.operation.id] = p.operation
     return taken
 
 
@@ -346,9 +356,10 @@ def _gather(
     everything = [*fresh, *earlier]
     records = _records(session, everything)
     _load_histories(session, records, everything)
-    names = {name for o in everything for name in o.fields.get("officers") or ()} | {incoming.who.username}
+    names = {name for o in everything for name in o.fields.get("officers") or ()}
     for found in records.values():
         names |= set(found.state.get("officers") or ())
+    names = {name.lower() for name in names} | {incoming.who.username}
     officers = _officers(session, names, {row.Operation.officer_id for row in waiting})
     return World(incoming.lists, incoming.areas, records, officers, _vendors(session, everything))
 
@@ -422,17 +433,18 @@ def _vendors(session: Session, operations: Iterable[wire.Operation]) -> set[uuid
     return set(session.scalars(select(Vendor.id).where(among(session, Vendor.id, ids))))
 
 
-def _pending(incoming: _Incoming, operation: wire.Operation, world: World) -> Pending:
+def _pending(incoming: _Incoming, operation: wire.Operation, world: World, *, again: bool) -> Pending:
+    """The operation as it is to be judged; `again`: another one of the batch has the same counter."""
     officer = world.officers[incoming.who.username]
     happened = occurred(operation.at, incoming.arrival)
     pending = Pending(operation, officer, incoming.installation.id, incoming.arrival, happened)
-    if _counter_used(incoming.installation, operation.n):
+    if operation.n is not None and (again or _counter_used(incoming.installation, operation.n)):
         pending.notes.append({"code": "counter-reused", "n": operation.n})
     return pending
 
 
-def _counter_used(installation: Installation, n: int | None) -> bool:
-    return n is not None and any(first <= n <= last for first, last in installation.received)
+def _counter_used(installation: Installation, n: int) -> bool:
+    return any(first <= n <= last for first, last in installation.received)
 
 
 def _released(row: Any, world: World) -> Pending:
@@ -532,7 +544,7 @@ def _write_crews(session: Session, patrols: list[Record], world: World) -> None:
     rows = [
         {"patrol_id": r.state["id"], "account_id": account_id}
         for r in patrols
-        for account_id in {world.officers[name].account_id for name in r.state["officers"]}
+        for account_id in {officer.account_id for officer in verdicts.crew_of(r, world)}
     ]
     insert_rows(session, PatrolOfficer, rows)
 
@@ -600,16 +612,15 @@ def _keep_batch(
         session.flush()
 
 
-def _count_received(
-    session: Session, installation: Installation, envelope: wire.Envelope, now: dt.datetime
-) -> list[list[int]]:
+def _count_received(session: Session, incoming: _Incoming, envelope: wire.Envelope) -> list[list[int]]:
     """The holes: counters the installation has used, that never arrived and that it does not declare unsent."""
-    arrived = [[operation.n, operation.n] for operation in envelope.operations if operation.n is not None]
-    installation.received = merge_ranges([*installation.received, *arrived])
+    installation = incoming.installation
+    counters = [[operation.n, operation.n] for operation in envelope.operations if operation.n is not None]
+    installation.received = merge_ranges([*installation.received, *counters])
     installation.unsent = envelope.unsent
     installation.next_n = max(installation.next_n, envelope.next_n)
-    installation.app, installation.last_sync_at = envelope.app, now
-    installation.clock_offset_ms = Arrival(now, envelope.sent, 0).offset_ms
+    installation.app, installation.last_sync_at = envelope.app, incoming.arrival.at
+    installation.clock_offset_ms = incoming.arrival.offset_ms
     session.flush()
     return holes(installation.received, installation.unsent, installation.next_n)
 

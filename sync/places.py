@@ -128,11 +128,14 @@ def position(fix: Mapping[str, Any] | None) -> tuple[Position | None, list[Note]
     return Position(lon, lat, error_m), notes
 
 
+def crs_notes(crs: str | None) -> list[Note]:
+    """A remark on positions whose system was not declared, with how far they may be off for it."""
+    return [] if crs else [{"code": "crs-undeclared", "error_m": UNDECLARED_CRS_ERROR_M}]
+
+
 def _fix_notes(fix: Mapping[str, Any], crs: str | None, accuracy_m: float | None) -> list[Note]:
-    notes: list[Note] = []
-    if crs is None:
-        notes.append({"code": "crs-undeclared", "error_m": UNDECLARED_CRS_ERROR_M})
-    elif crs == "wgs84" and fix.get("source") in GCJ02_SOURCES:
+    notes = crs_notes(crs)
+    if crs == "wgs84" and str(fix.get("source")).lower() in GCJ02_SOURCES:
         notes.append({"code": "crs-doubtful", "crs": crs, "source": fix["source"]})
     if accuracy_m is not None and accuracy_m > POOR_ACCURACY_M:
         notes.append({"code": "poor-accuracy", "accuracy_m": accuracy_m})

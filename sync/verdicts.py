@@ -25,7 +25,7 @@ from sync.enforcement import (
     place_notes,
     township_notes,
 )
-from sync.places import TO_WGS84, Areas, location_notes, position
+from sync.places import TO_WGS84, Areas, crs_notes, location_notes, position
 from sync.revisions import Conflict, Revision, amend
 from sync.wire import Operation, problem, stamp
 
@@ -211,10 +211,11 @@ def _append(_kind: str, pending: Pending, world: World) -> Verdict:
     if patrol.kind != "patrol":
         return Verdict("quarantined", problem=problem("wrong-record-kind", ("/record", "kind"), is_a=patrol.kind))
     owns = patrol.state["officer_id"] == pending.officer.account_id
-    if not owns and pending.officer.username not in patrol.state["officers"]:
+    if not owns and pending.officer not in crew_of(patrol, world):
         return Verdict("quarantined", problem=problem("not-yours"))
     world.new_tracks.append(_track(pending))
-    return Verdict("applied", patrol.state["version"], list(pending.notes))
+    undeclared = crs_notes(operation.fields["crs"])
+    return Verdict("applied", patrol.state["version"], [*pending.notes, *undeclared])
 
 
 def _track(pending: Pending) -> dict[str, Any]:
@@ -285,9 +286,6 @@ def _unknown_codes(operation: Operation, world: World) -> Iterable[tuple[str, st
     yield from _unknown_class(operation, world)
     if fields.get("designated_place") is not None and fields["designated_place"] not in lists.places:
         yield "unknown-place", "designated_place"
-    for index, username in enumerate(fields.get("officers") or ()):
-        if username not in world.officers:
-            yield "unknown-officer", f"officers/{index}"
 
 
 def _unknown_class(operation: Operation, world: World) -> Iterable[tuple[str, str]]:
@@ -427,12 +425,24 @@ def _company_notes(record: Record, pending: Pending, world: World) -> list[Note]
     patrol = _patrol_of(record, world)
     if patrol is None:
         return []
-    officers = patrol.state["officers"]
-    enough = crew_notes(sum(world.officers[name].role in OFFICER_ROLES for name in officers if name in world.officers))
-    notes = enough if record is patrol or _decides(record) else []
-    if pending.officer.username not in officers:
+    crew = crew_of(patrol, world)
+    notes = (
+        crew_notes(sum(officer.role in OFFICER_ROLES for officer in crew))
+        if record is patrol or _decides(record)
+        else []
+    )
+    unknown = [name for name in patrol.state["officers"] if name.lower() not in world.officers]
+    if record is patrol and unknown:
+        notes = [*notes, {"code": "unknown-officer", "officers": unknown}]
+    if pending.officer not in crew:
         notes = [*notes, {"code": "not-on-patrol", "patrol": str(patrol.state["id"])}]
     return notes
+
+
+def crew_of(patrol: Record, world: World) -> list[Officer]:
+    """Those named on a patrol who have an account; names are told in any case."""
+    names = {name.lower() for name in patrol.state["officers"]}
+    return [world.officers[name] for name in sorted(names) if name in world.officers]
 
 
 def _patrol_of(record: Record, world: World) -> Record | None:

@@ -56,7 +56,10 @@ _CODES: dict[str, Any] = {"required": "required", "null": "null", "validator_fai
 
 
 class _Lean:
-    """Checks everything in `_deserialize`; marshmallow's validators, unused here, cost a third of reading."""
+    """Checks everything in `_deserialize`; marshmallow's validators, unused here, cost a third of reading.
+
+    `null` for a field that may be absent means that it is: many JSON writers can't leave a field out.
+    """
 
     def deserialize(self: Any, value: Any, attr: Any = None, data: Any = None, **kwargs: Any) -> Any:
         if value is missing:
@@ -64,9 +67,9 @@ class _Lean:
                 raise self.make_error("required")
             return self.load_default() if callable(self.load_default) else self.load_default
         if value is None:
-            if not self.allow_none:
+            if self.required:
                 raise self.make_error("null")
-            return None
+            return None if self.allow_none else self.deserialize(missing)
         return self._deserialize(value, attr, data, **kwargs)
 
 
@@ -194,6 +197,7 @@ class Many(_Lean, fields.List[Any]):
     def __init__(self, inner: fields.Field[Any], longest: int, *, least: int = 0, **kwargs: Any) -> None:
         super().__init__(inner, metadata={"minItems": least, "maxItems": longest}, **kwargs)
         self.longest, self.least = longest, least
+        self.inner.required = True  # null is no element
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if isinstance(value, list) and len(value) > self.longest:
@@ -359,7 +363,7 @@ class PointField(_Lean, fields.Field[Any]):
 
 class TrackBody(Shape):
     crs = Text(10, one_of=tuple(TO_WGS84), allow_none=True, load_default=None)
-    points = Many(PointField(metadata={"type": "array"}), 5_000, least=1, required=True)
+    points = Many(PointField(metadata={"type": "array"}), 4_000, least=1, required=True)
 
 
 class OperationShape(Shape):
@@ -408,7 +412,7 @@ class EnvelopeShape(Shape):
 
     batch = Uid(required=True)
     install = Uid(required=True)
-    app = Text(60, allow_none=True, load_default=None)
+    app = Text(80, allow_none=True, load_default=None)
     sent = Nested(StampShape, load_default=dict)
     next_n = Whole(1, required=True)
     unsent = Many(Many(Whole(1), 2), 10_000, load_default=list)
@@ -461,6 +465,7 @@ class ReceiptDocument(Schema):
     received_at = fields.AwareDateTime()
     clock = fields.Nested(ClockDocument)
     results = fields.List(fields.Nested(ResultDocument))
+    joined = fields.List(fields.Nested(ResultDocument))
     holes = fields.List(fields.List(fields.Integer()))
     photos_needed = fields.List(fields.String())
 

@@ -380,7 +380,7 @@ class Phone:
             self._deliver(ops[middle:])
 
     def _push(self, batch: str, ops: list[Waiting]) -> Answer:
-        head: Json = {"batch": batch, "install": self.install, "app": self.app, "sent": self.clock.stamp()}
+        head: Json = {"batch": batch, "install": self.install, "app": self.app, "sent": self._at()}
         head |= {"next_n": self.next_n, "unsent": self._unsent(ops)}
         start = json.dumps(head, separators=(",", ":")).removesuffix("}")
         body = f'{start},"ops":[{",".join(waiting.text for waiting in ops)}]}}'

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from sync.clock import UNSEEN_TRANSIT_MS
 from sync.evidence import verify
 from sync.models import (
     Account,
@@ -28,6 +29,7 @@ from tests.builders import GUALI, YINONG, YIPENG, make_account, make_installatio
 from tests.counting import count_statements
 from tests.sync.days import (
     IN_GUALI,
+    SENT,
     amend,
     batch,
     codes,
@@ -337,11 +339,55 @@ def test_counters_that_never_arrived_are_named_until_they_come_or_are_declared(
     assert session.scalars(select(Installation.received)).first() == [[1, 1], [3, 3], [5, 5]]
 
 
+def test_an_officer_nobody_knows_is_noted_and_names_are_told_in_any_case(
+    session: Session, officer: SignedIn, now: dt.datetime
+) -> None:
+    result = push(session, officer, batch(officer, patrol(["Officer", "PARTNER", "nobody"])), now)["results"][0]
+    assert result["notes"] == [{"code": "unknown-officer", "officers": ["nobody"]}]
+    assert session.scalar(select(func.count()).select_from(PatrolOfficer)) == 2
+
+
+def test_null_for_what_may_be_absent_is_absent(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    out = patrol(purpose=None)
+    seen = incident(out, measures=None, parties=None, event_class_edition=None) | {"photos": None}
+    assert outcomes(push(session, officer, batch(officer, out, seen, unsent=None), now)) == ["applied", "applied"]
+    assert session.scalars(select(Incident)).one().measures == []
+
+
+def test_what_joins_is_told_to_the_officer_whose_it_is(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    out = patrol()
+    seen = incident(out)
+    push(session, officer, batch(officer, seen), now)
+    joined = push(session, officer, batch(officer, out), now)["joined"]
+    assert [(result["op"], result["outcome"], result["version"]) for result in joined] == [(seen["op"], "applied", 1)]
+    assert push(session, officer, batch(officer), now)["joined"] == []
+
+
+def test_a_track_without_a_declared_system_is_noted(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    out = patrol()
+    track = operation("track.append", uuid.UUID(out["record"]), body={"points": [[120.46, 30.18, None, None]]})
+    assert codes(result_of(push(session, officer, batch(officer, out, track), now), track)) == {"crs-undeclared"}
+
+
+def test_a_body_collected_before_it_was_handed_on_makes_the_time_less_sure(
+    session: Session, officer: SignedIn, now: dt.datetime
+) -> None:
+    """The anchor says 08:15:00 at 30,700,000 ms; the batch was sent a second later, and arrived six after that."""
+    sent = SENT | {
+        "mono_ms": SENT["mono_ms"] + 1_000,
+        "anchor": {"server": now.isoformat(), "mono_ms": SENT["mono_ms"]},
+    }
+    receipt = push(session, officer, batch(officer, patrol(), sent=sent), now + dt.timedelta(seconds=7))
+    assert receipt["clock"]["error_ms"] == 6_000 + UNSEEN_TRANSIT_MS
+
+
 def test_a_counter_used_twice_is_noted(session: Session, officer: SignedIn, now: dt.datetime) -> None:
     out = patrol() | {"n": 1}
     push(session, officer, batch(officer, out), now)
     result = push(session, officer, batch(officer, incident(out) | {"n": 1}), now)["results"][0]
     assert codes(result) == {"counter-reused"}
+    twice = push(session, officer, batch(officer, incident(out) | {"n": 2}, incident(out) | {"n": 2}), now)
+    assert [codes(result) for result in twice["results"]] == [{"counter-reused"}] * 2
 
 
 def test_one_operation_that_breaks_the_server_does_not_delay_its_neighbours(
