@@ -71,7 +71,7 @@ def get_batch(who: SignedIn, batch_id: uuid.UUID) -> Response:
 
 @blueprint.route("/operations")
 @roles(*sorted(FIELD_ROLES))
-@blueprint.arguments(OperationsQuery, location="query")
+@blueprint.arguments(OperationsQuery, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=wire.HeldDocument, success=True)
 def list_operations(who: SignedIn, query: dict[str, Any]) -> Response:
     """Which operations of an installation the server holds from you, for after damage on the phone; 1,000 at most."""

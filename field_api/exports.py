@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Response
 from flask_smorest import Blueprint
+from marshmallow import RAISE
 from sqlalchemy.orm import Session
 
 from field_api.database import db
@@ -30,7 +31,7 @@ _GEOJSON, _CSV = "application/geo+json", "text/csv"
 
 @blueprint.route("/incidents.geojson")
 @roles(*ROLES)
-@blueprint.arguments(_QUERY, location="query")
+@blueprint.arguments(_QUERY, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema={"type": "object"}, content_type=_GEOJSON, success=True)
 def export_incidents_geojson(who: SignedIn, query: dict[str, Any]) -> Response:
     """The incidents of a list as GeoJSON (RFC 7946), newest first."""
@@ -39,7 +40,7 @@ def export_incidents_geojson(who: SignedIn, query: dict[str, Any]) -> Response:
 
 @blueprint.route("/incidents.csv")
 @roles(*ROLES)
-@blueprint.arguments(_QUERY, location="query")
+@blueprint.arguments(_QUERY, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema={"type": "string"}, content_type=_CSV, success=True)
 def export_incidents_csv(who: SignedIn, query: dict[str, Any]) -> Response:
     """The incidents of a list as CSV (RFC 4180, UTF-8 with a byte order mark), newest first."""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from flask import Response
 from flask_smorest import Blueprint
+from marshmallow import RAISE
 
 from field_api.database import db
 from field_api.identity import roles
@@ -24,7 +25,7 @@ _QUERIES = {kind: shapes.PageQuery(only=(*filters, *_PAGING)) for kind, filters 
 
 @blueprint.route("/patrols")
 @roles(*ROLES)
-@blueprint.arguments(_QUERIES["patrol"], location="query")
+@blueprint.arguments(_QUERIES["patrol"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.page_document(shapes.PatrolDocument), success=True)
 def list_patrols(who: SignedIn, query: dict[str, Any]) -> Response:
     """Patrols you may see: your own, those of your townships, or all."""
@@ -33,7 +34,7 @@ def list_patrols(who: SignedIn, query: dict[str, Any]) -> Response:
 
 @blueprint.route("/incidents")
 @roles(*ROLES)
-@blueprint.arguments(_QUERIES["incident"], location="query")
+@blueprint.arguments(_QUERIES["incident"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.page_document(shapes.IncidentDocument), success=True)
 def list_incidents(who: SignedIn, query: dict[str, Any]) -> Response:
     """Incidents you may see: your own, those of your townships, or all."""
@@ -42,7 +43,7 @@ def list_incidents(who: SignedIn, query: dict[str, Any]) -> Response:
 
 @blueprint.route("/warnings")
 @roles(*ROLES)
-@blueprint.arguments(_QUERIES["warning"], location="query")
+@blueprint.arguments(_QUERIES["warning"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.page_document(shapes.WarningDocument), success=True)
 def list_warnings(who: SignedIn, query: dict[str, Any]) -> Response:
     """Warnings you may see: your own, those of your townships, or all."""

@@ -20,6 +20,7 @@ from sync.models import (
     IncidentItem,
     Installation,
     Operation,
+    PatrolOfficer,
     SignedIn,
     Track,
     Vendor,
