@@ -454,7 +454,7 @@ def log_indexes(table: str) -> tuple[Index, ...]:
             text("(ST_SetSRID(ST_MakePoint(lon, lat), 4326))"),
             postgresql_using="gist",
         ).ddl_if(dialect="postgresql"),
-        Index(f"ix_{table}_lon_lat", "lon", "lat").ddl_if(dialect="sqlite"),
+        Index(f"ix_{table}_lon_lat", "lon", "lat", "occurred_at", "id", "voided_at").ddl_if(dialect="sqlite"),
     )
 
 

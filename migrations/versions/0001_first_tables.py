@@ -519,4 +519,4 @@ def _index_the_map(table: str) -> None:
         place = sa.text("(ST_SetSRID(ST_MakePoint(lon, lat), 4326))")
         op.create_index(f"ix_{table}_place", table, [place], postgresql_using="gist")
     else:
-        op.create_index(f"ix_{table}_lon_lat", table, ["lon", "lat"])
+        op.create_index(f"ix_{table}_lon_lat", table, ["lon", "lat", "occurred_at", "id", "voided_at"])
