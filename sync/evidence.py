@@ -121,7 +121,7 @@ def _check_operations(session: Session, link: Link, entries: Iterable[Sequence[A
         row, (outcome, version) = found.get(entry[1]), entry[-2:]
         if row is None:
             raise Break(link.number, f"operation {entry[1]} is gone")
-        if entry[0] == "operation" and _arrival(row) != entry[:-2]:
+        if entry[0] == "operation" and not _is_as_received(row, entry[:-2]):
             raise Break(link.number, f"operation {entry[1]} is not what was received")
         if outcome != "held" and (row.outcome, row.version) != (outcome, version):
             raise Break(link.number, f"operation {entry[1]} did not become what was told")
@@ -129,13 +129,17 @@ def _check_operations(session: Session, link: Link, entries: Iterable[Sequence[A
 
 def _operations(session: Session, ids: Iterable[str]) -> dict[str, Any]:
     table = Operation.__table__.c
-    columns = (table.id, table.raw, table.officer_id, table.received_at, table.outcome, table.version)
-    rows = session.execute(select(*columns).where(among(session, table.id, _keys(table.id, ids))))
-    return {str(row.id): row for row in rows}
+    names = "id op n kind record_id fingerprint raw officer_id received_at outcome version"
+    wanted = select(*(table[name] for name in names.split())).where(among(session, table.id, _keys(table.id, ids)))
+    return {str(row.id): row for row in session.execute(wanted)}
 
 
-def _arrival(row: Any) -> list[Any]:
-    return operation_evidence(row.id, wire.fingerprint_of(bytes(row.raw)), row.officer_id, row.received_at)
+def _is_as_received(row: Any, arrival: Sequence[Any]) -> bool:
+    """Whether the bytes are those that arrived then, from that officer, and the row is filed as they say."""
+    said = wire.recognise_again(bytes(row.raw))
+    filed = (row.op, row.n, row.kind, row.record_id, bytes(row.fingerprint))
+    as_said = (said.op, said.n, said.kind, said.record, said.fingerprint)
+    return filed == as_said and operation_evidence(row.id, said.fingerprint, row.officer_id, row.received_at) == arrival
 
 
 def _check_states(session: Session, link: Link, entries: Iterable[Sequence[Any]]) -> None:

@@ -573,14 +573,14 @@ def _check_ranges(unsent: list[list[int]]) -> None:
             raise EnvelopeInvalid(errors=[{"pointer": f"/unsent/{index}", "code": "range"}])
 
 
-def fingerprint_of(raw: bytes) -> bytes:
-    """The fingerprint of the operation that was kept as these bytes."""
-    return recognise(_parse(raw), raw).fingerprint
+def recognise_again(raw: bytes) -> Operation:
+    """The operation that was kept as these bytes, as far as it takes to tell which one it is."""
+    return recognise(_parse(raw), raw)
 
 
 def read_again(raw: bytes) -> Operation:
     """The operation that was kept as these bytes, complete."""
-    operation = recognise(_parse(raw), raw)
+    operation = recognise_again(raw)
     complete(operation)
     return operation
 

@@ -174,7 +174,7 @@ def test_two_phones_that_change_one_field_at_once_conflict_and_neither_is_lost(g
 
 # ---------------------------------------------------------------- servers that die
 
-BATCHES_EACH, PHONES = 8, 4
+BATCHES_EACH, PHONES = 6, 4
 
 
 def _push_all(phone: Handset, days: list[list[Op]]) -> list[Any]:
@@ -184,7 +184,7 @@ def _push_all(phone: Handset, days: list[list[Op]]) -> list[Any]:
 def _survived(ground: Ground, kill: Callable[[], None], times: int) -> None:
     """Phones push while something is killed again and again; in the end everything is there once."""
     phones = [ground.handset() for _ in range(PHONES)]
-    days = [[a_day(6) for _ in range(BATCHES_EACH)] for _ in phones]
+    days = [[a_day(4) for _ in range(BATCHES_EACH)] for _ in phones]
     with ThreadPoolExecutor(PHONES) as pool:
         pushed = [pool.submit(_push_all, phone, mine) for phone, mine in zip(phones, days, strict=True)]
         for _ in range(times):

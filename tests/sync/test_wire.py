@@ -443,7 +443,7 @@ def test_however_a_batch_is_written_the_same_is_read(operations: list[Any], how:
     assert [orjson.loads(operation.raw) for operation in written] == operations
     for operation in [*plain, *written]:
         assert _seen(wire.read_again(operation.raw)) == _seen(operation)
-        assert wire.fingerprint_of(operation.raw) == operation.fingerprint
+        assert wire.recognise_again(operation.raw).fingerprint == operation.fingerprint
 
 
 def _must_be_taken_or_refused(raw: bytes) -> None:
@@ -456,7 +456,7 @@ def _must_be_taken_or_refused(raw: bytes) -> None:
     for operation in operations:
         orjson.dumps(operation.problem)
         assert operation.problem is not None or operation.kind is not None
-        assert wire.fingerprint_of(operation.raw) == operation.fingerprint
+        assert wire.recognise_again(operation.raw).fingerprint == operation.fingerprint
         assert _seen(wire.read_again(operation.raw)) == _seen(operation)
 
 
