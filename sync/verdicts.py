@@ -27,7 +27,7 @@ from sync.enforcement import (
 )
 from sync.places import TO_WGS84, Areas, crs_notes, location_notes, position
 from sync.revisions import Conflict, Revision, amend
-from sync.wire import Operation, problem, stamp
+from sync.wire import CURRENT_EDITION, Operation, problem, stamp
 
 Note = dict[str, Any]
 
@@ -293,7 +293,7 @@ def _unknown_class(operation: Operation, world: World) -> Iterable[tuple[str, st
     changed = [name for name in ("event_class", "event_class_edition") if name in operation.fields]
     record = world.records.get(_sure(operation.record))
     said = {**(record.state if record else {}), **operation.fields}
-    edition, event_class = said.get("event_class_edition"), said.get("event_class")
+    edition, event_class = said.get("event_class_edition") or CURRENT_EDITION, said.get("event_class")
     if changed and event_class is not None and (edition, event_class) not in world.lists.event_classes:
         yield "unknown-event-class", changed[0]
 
@@ -335,6 +335,9 @@ def _take_fields(record: Record, fields: Mapping[str, Any], pending: Pending, wo
             record.state["vendor_id"] = value
         else:
             record.state[name] = value
+    if record.kind == "incident":
+        edition = record.state["event_class_edition"] or CURRENT_EDITION
+        record.state["event_class_edition"] = edition if record.state["event_class"] else None
 
 
 def _meet_vendor(vendor: Mapping[str, Any] | None, record: Record, pending: Pending, world: World) -> None:

@@ -323,7 +323,7 @@ class IncidentBody(Shape):
     items = Many(Text(40), 50, required=True)
     township = Text(12, allow_none=True, load_default=None)
     event_class = Text(20, allow_none=True, load_default=None)
-    event_class_edition = Text(40, load_default=CURRENT_EDITION)
+    event_class_edition = Text(40, allow_none=True, load_default=None)
     description = Text(4_000, allow_none=True, load_default=None)
     measures = Many(Text(20, one_of=MEASURES), len(MEASURES), load_default=list)
     designated_place = Text(40, allow_none=True, load_default=None)

@@ -348,6 +348,15 @@ def test_an_officer_nobody_knows_is_noted_and_names_are_told_in_any_case(
     assert session.scalar(select(func.count()).select_from(PatrolOfficer)) == 2
 
 
+@pytest.mark.parametrize(("said", "kept"), [({"event_class": None}, None), ({}, "GB/T 47678.5-2026")])
+def test_an_edition_is_kept_with_its_class_alone(
+    session: Session, officer: SignedIn, now: dt.datetime, said: Any, kept: str | None
+) -> None:
+    out = patrol()
+    push(session, officer, batch(officer, out, incident(out, **said)), now)
+    assert session.scalars(select(Incident.event_class_edition)).one() == kept
+
+
 def test_null_for_what_may_be_absent_is_absent(session: Session, officer: SignedIn, now: dt.datetime) -> None:
     out = patrol(purpose=None)
     seen = incident(out, measures=None, parties=None, event_class_edition=None) | {"photos": None}

@@ -83,7 +83,7 @@ def test_amending_a_class_asks_the_edition_the_record_has(
     session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
     out = patrol()
-    seen = incident(out, event_class=None, event_class_edition=OLD_EDITION)
+    seen = incident(out, event_class=OLD_CLASS, event_class_edition=OLD_EDITION)
     new, old = amend(seen, 1, event_class="09001"), amend(seen, 1, event_class=OLD_CLASS)
     receipt = push(session, officer, batch(officer, out, seen, new, old), now)
     assert outcomes(receipt) == ["applied", "applied", "quarantined", "applied"]
