@@ -617,8 +617,8 @@ def _count_received(session: Session, incoming: _Incoming, envelope: wire.Envelo
     installation = incoming.installation
     counters = [[operation.n, operation.n] for operation in envelope.operations if operation.n is not None]
     installation.received = merge_ranges([*installation.received, *counters])
-    installation.unsent = envelope.unsent
-    installation.next_n = max(installation.next_n, envelope.next_n)
+    if envelope.next_n >= installation.next_n:  # else an old batch that was long under way: it knows less
+        installation.unsent, installation.next_n = envelope.unsent, envelope.next_n
     installation.app, installation.last_sync_at = envelope.app, incoming.arrival.at
     installation.clock_offset_ms = incoming.arrival.offset_ms
     session.flush()

@@ -323,6 +323,14 @@ def test_a_lonely_officer_an_auxiliary_who_decides_and_an_expired_card_are_noted
     assert codes(noted) == {"card-expired"}
 
 
+def test_an_old_batch_that_was_long_under_way_does_not_undo_what_was_declared(
+    session: Session, officer: SignedIn, now: dt.datetime
+) -> None:
+    old = batch(officer, patrol() | {"n": 1}, next_n=2)
+    push(session, officer, batch(officer, next_n=5, unsent=[[1, 4]]), now)
+    assert push(session, officer, old, now)["holes"] == []
+
+
 def test_a_patrol_has_at_least_one_officer(session: Session, officer: SignedIn, now: dt.datetime) -> None:
     result = push(session, officer, batch(officer, patrol([])), now)["results"][0]
     assert result["problem"]["errors"] == [{"pointer": "/body/officers", "code": "too-short"}]
