@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cProfile
 import datetime as dt
+import gc
 import gzip
 import pstats
 import time
@@ -29,6 +30,7 @@ def take(url: str, days: Days, numbers: range) -> None:
     who = _phone(engine, days.sender)
     bodies = [days.body(number) for number in numbers]
     _take_all(engine, who, bodies[:2], defaultdict(float))
+    gc.freeze()  # as wsgi.py does
     steps: Steps = defaultdict(float)
     _take_all(engine, who, bodies[2 : len(bodies) // 2], steps)
     count = BATCH * (len(bodies) // 2 - 2)
