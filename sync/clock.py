@@ -94,7 +94,7 @@ def occurred(stamp: Stamp, arrival: Arrival) -> Occurred:
     """When the stamped moment was, by the best evidence that is plausible."""
     for candidate in _candidates(stamp, arrival):
         if _plausible(candidate.at, arrival.at):
-            return replace(candidate, at=min(candidate.at, arrival.at))
+            return candidate if candidate.at <= arrival.at else replace(candidate, at=arrival.at)
     return Occurred(arrival.at, None, "arrival")
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, or_, select, union_all
+from sqlalchemy import and_, delete, exists, literal, or_, select, union_all
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -319,9 +319,17 @@ def _waiting(session: Session, arriving: set[uuid.UUID]) -> list[Any]:
 
     What is found may tell of a vendor that warnings wait for; nothing that waits for a warning brings a vendor.
     """
+    if not _anything_waits(session, arriving):
+        return []
     found = _chained(session, arriving)
     vendors = _told_of(_reread(row.Operation) for row in found.values()) - arriving
     return list((found | _chained(session, vendors) if vendors else found).values())
+
+
+def _anything_waits(session: Session, arriving: set[uuid.UUID]) -> bool:
+    """Whether it is worth asking what: almost never, and this question is the cheaper one."""
+    held = select(literal(1)).where(Operation.outcome == "held", among(session, Operation.waits_for, arriving)).limit(1)
+    return session.execute(held).first() is not None
 
 
 def _chained(session: Session, arriving: set[uuid.UUID]) -> dict[uuid.UUID, Any]:
@@ -665,7 +673,7 @@ def _photos_needed(session: Session, who: SignedIn) -> list[str]:
 
 
 def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, Any]:
-    """The receipt of a batch this officer sent, as it stands now. Raises NotFound."""
+    """The receipt of a batch this officer sent, as it stands now, without what joined then. Raises NotFound."""
     batch = session.scalars(select(Batch).where(Batch.id == batch_id, Batch.officer_id == who.account_id)).first()
     if batch is None:
         raise NotFound("no such batch of yours")
@@ -677,6 +685,7 @@ def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, A
         "received_at": batch.received_at,
         "clock": {"offset_ms": batch.clock_offset_ms, "error_ms": batch.clock_error_ms},
         "results": _stored_results(session, [stored[i] for i in ids]),
+        "joined": [],
         "holes": holes(installation.received, installation.unsent, installation.next_n)[:MOST_LISTED],
         "photos_needed": _photos_needed(session, who),
     }

@@ -192,7 +192,7 @@ class Day(_Lean, fields.Date):
 class Many(_Lean, fields.List[Any]):
     """A list with a longest and a least length."""
 
-    default_error_messages = _CODES | {"invalid": "type", "too_long": "too-long", "too_short": "too-short"}
+    default_error_messages = _CODES | {"too_long": "too-long", "too_short": "too-short"}
 
     def __init__(self, inner: fields.Field[Any], longest: int, *, least: int = 0, **kwargs: Any) -> None:
         super().__init__(inner, metadata={"minItems": least, "maxItems": longest}, **kwargs)
@@ -200,11 +200,21 @@ class Many(_Lean, fields.List[Any]):
         self.inner.required = True  # null is no element
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if isinstance(value, list) and len(value) > self.longest:
+        if not isinstance(value, list):
+            raise self.make_error("type")
+        if len(value) > self.longest:
             raise self.make_error("too_long")
-        if isinstance(value, list) and len(value) < self.least:
+        if len(value) < self.least:
             raise self.make_error("too_short")
-        return super()._deserialize(value, attr, data, **kwargs)
+        values, flaws = [], {}
+        for index, each in enumerate(value):
+            try:
+                values.append(self.inner.deserialize(each))
+            except ValidationError as error:
+                flaws[index] = error.messages
+        if flaws:
+            raise ValidationError(flaws)
+        return values
 
 
 class Shape(Schema):
