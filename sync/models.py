@@ -53,6 +53,8 @@ from sqlalchemy.sql import ColumnElement
 
 #: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
 SQLITE_BUSY_MS = 10_000
+#: About 10 km² in Xiaoshan, in square degrees: in a larger box a page of records is soon found by time.
+LARGE_BOX_DEG2 = 0.001
 #: SQLite pages written before the log is folded back; large values double inserts into a big table (traps.md).
 SQLITE_WAL_PAGES = 10_000
 
@@ -787,7 +789,8 @@ def among(session: Session, column: Any, values: Iterable[Any]) -> ColumnElement
 def within_box(session: Session, model: Any, box: tuple[float, float, float, float]) -> ColumnElement[bool]:
     """True where a record's position lies in (west, south, east, north), by the index each database has.
 
-    A box whose west is east of its east spans the antimeridian.
+    A box whose west is east of its east spans the antimeridian. In a large one PostgreSQL walks the index of the list's
+    order: by place it would find, and sort, half the district for one page.
     """
     west, south, east, north = box
     if west > east:
@@ -795,7 +798,7 @@ def within_box(session: Session, model: Any, box: tuple[float, float, float, flo
             session, model, (-180.0, south, east, north)
         )
     exact = and_(model.lon.between(west, east), model.lat.between(south, north))
-    if session.get_bind().dialect.name != "postgresql":
+    if session.get_bind().dialect.name != "postgresql" or (east - west) * (north - south) > LARGE_BOX_DEG2:
         return exact
     place = func.ST_SetSRID(func.ST_MakePoint(model.lon, model.lat), 4326)
     return and_(place.op("&&")(func.ST_MakeEnvelope(west, south, east, north, 4326)), exact)
