@@ -17,7 +17,7 @@ from flask import Flask, Response, g, request
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 
-from field_api.bodies import hear_out
+from field_api.bodies import hang_up_on_silence, hear_out
 from field_api.database import db
 from sync import problems
 from sync.models import is_busy
@@ -95,6 +95,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(Problem, tell)
     app.register_error_handler(HTTPException, _tell_refusal)
     app.register_error_handler(Exception, _tell_unexpected)
+    app.before_request(hang_up_on_silence)
     app.after_request(_finish)
 
 

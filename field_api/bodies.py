@@ -13,6 +13,7 @@ import hashlib
 import io
 import re
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +22,10 @@ from flask import request
 
 from sync.problems import BodyTruncated, DigestMismatch, Malformed, Problem, UnsupportedEncoding
 
+#: A line on which nothing moves is given up after this, s. A phone with a bad network goes on within it or sends again.
+LONGEST_SILENCE_S = 30
+#: A refusal waits this long for what is still being said, s.
+LONGEST_HEARD_S = 20
 #: Read at once, bytes.
 PIECE_BYTES = 64 * 1024
 #: How much of a body that is refused is heard out, bytes.
@@ -44,6 +49,16 @@ def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
         raise BodyTruncated(received_bytes=seen, announced_bytes=announced)
 
 
+def hang_up_on_silence() -> None:
+    """The line is given up when nothing moves on it for long, either way: a silent client would hold a thread for ever.
+
+    Only gunicorn leaves this to the app; waitress collects bodies and answers without a thread.
+    """
+    line = request.environ.get("gunicorn.socket")
+    if line is not None:
+        line.settimeout(LONGEST_SILENCE_S)
+
+
 def hear_out() -> None:
     """What is left of the body has been read and forgotten, unless it is beyond measure.
 
@@ -51,9 +66,9 @@ def hear_out() -> None:
     send the same batch for ever.
     """
     request.max_content_length = sys.maxsize
-    left = MOST_HEARD_BYTES
+    left, until = MOST_HEARD_BYTES, time.monotonic() + LONGEST_HEARD_S
     with suppress(BodyTruncated):
-        while left > 0 and (piece := _next_piece(0, None)):
+        while left > 0 and time.monotonic() < until and (piece := _next_piece(0, None)):
             left -= len(piece)
 
 

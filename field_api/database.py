@@ -40,6 +40,7 @@ def _engine_options(settings: Settings) -> dict[str, Any]:
         "max_overflow": settings.database_connections - kept,
         "pool_timeout": settings.database_wait_s,
         "pool_pre_ping": True,
+        "hide_parameters": True,  # what people recorded belongs in no log
     }
     if url.get_backend_name() == "sqlite":
         Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)

@@ -145,6 +145,7 @@ def set_password(session: Session, username: str, password: str, *, now: dt.date
     _check_password_rules(password)
     account = _named(session, username)
     account.password_hash = HASHER.hash(password)
+    session.flush()  # whoever signs in at this moment with the old one now waits, and then sees it is old
     _end_families(session, TokenFamily.account_id == account.id, because="password-changed", now=now)
 
 
@@ -229,8 +230,11 @@ def check_password(attempt: Attempt, password: str) -> None:
 def sign_in(session: Session, attempt: Attempt, install_id: uuid.UUID, app: str | None, *, now: dt.datetime) -> Grant:
     """A new token family on this installation, which from now on is this account's; earlier families on it end.
 
-    Raises AccountDisabled, InstallRevoked.
+    Raises BadCredentials if the password was changed while it was checked; AccountDisabled, InstallRevoked.
     """
+    still = select(Account.password_hash).where(Account.id == attempt.account_id).with_for_update()
+    if session.scalar(still) != attempt.password_hash:
+        raise BadCredentials
     _take_installation(session, attempt, install_id, app, now)
     _end_families(session, TokenFamily.install_id == install_id, because="signed-in-again", now=now)
     family = TokenFamily(

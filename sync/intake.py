@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from sync import verdicts, wire
-from sync.clock import Arrival, Occurred, arrived, occurred
+from sync.clock import Arrival, Occurred, Stamp, arrived, occurred
 from sync.enforcement import Lists
 from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_digest, release_evidence
 from sync.models import (
@@ -333,7 +334,11 @@ def _anything_waits(session: Session, arriving: set[uuid.UUID]) -> bool:
 
 
 def _chained(session: Session, arriving: set[uuid.UUID]) -> dict[uuid.UUID, Any]:
-    """By their ids, operations that wait for one of these, or for the record of another that does."""
+    """By their ids, operations that wait for one of these, or for the record of another that does.
+
+    They are locked until the end. One that another batch has in hand is passed over: that batch asks again when it
+    holds the counter, and so do we.
+    """
     chain = (
         select(Operation.id, Operation.record_id)
         .where(Operation.outcome == "held", among(session, Operation.waits_for, arriving))
@@ -348,7 +353,9 @@ def _chained(session: Session, arriving: set[uuid.UUID]) -> dict[uuid.UUID, Any]
     statement = (
         select(Operation, Batch.sent, Batch.received_at, Batch.clock_error_ms)
         .join(Batch, and_(Batch.install_id == Operation.install_id, Batch.id == Operation.batch_id))
-        .where(Operation.id.in_(select(chain.c.id)))
+        .where(Operation.id.in_(select(chain.c.id)), Operation.outcome == "held")
+        .with_for_update(of=Operation, skip_locked=True)
+        .execution_options(populate_existing=True)
     )
     return {row.Operation.id: row for row in session.execute(statement)}
 
@@ -452,14 +459,18 @@ def _pending(incoming: _Incoming, operation: wire.Operation, world: World, *, ag
 
 
 def _counter_used(installation: Installation, n: int) -> bool:
-    return any(first <= n <= last for first, last in installation.received)
+    ranges = installation.received
+    before = bisect_right(ranges, n, key=itemgetter(0))
+    return before > 0 and n <= ranges[before - 1][1]
 
 
 def _released(row: Any, world: World) -> Pending:
     """An operation that waited, as it was when it arrived."""
     stored: Operation = row.Operation
     officer = next(o for o in world.officers.values() if o.account_id == stored.officer_id)
-    arrival = Arrival(row.received_at, wire.stamp_of(row.sent), row.clock_error_ms or 0)
+    came_with_it = stored.received_at == row.received_at  # else the phone used the batch's id again
+    sent = wire.stamp_of(row.sent) if came_with_it else Stamp()
+    arrival = Arrival(stored.received_at, sent, row.clock_error_ms or 0)
     happened = Occurred(stored.occurred_at or arrival.at, stored.occurred_error_ms, stored.occurred_method or "arrival")
     return Pending(_reread(stored), officer, stored.install_id, arrival, happened, stored=True)
 
@@ -602,8 +613,12 @@ def _change(taken: _Taken, kind: str, entity: uuid.UUID, digest: str, version: i
 def _keep_batch(
     session: Session, incoming: _Incoming, envelope: wire.Envelope, operations: Sequence[wire.Operation]
 ) -> None:
+    """What the receipt is made of again. A batch id used once more adds the operations that came with it."""
+    ids = [str(operation.id) for operation in operations]
     known = session.get(Batch, (incoming.installation.id, envelope.batch))
-    if known is None:
+    if known is not None:
+        known.ops = [*known.ops, *(i for i in ids if i not in set(known.ops))]
+    else:
         session.add(
             Batch(
                 install_id=incoming.installation.id,
@@ -614,10 +629,10 @@ def _keep_batch(
                 sent=envelope.sent_raw,
                 clock_offset_ms=incoming.arrival.offset_ms,
                 clock_error_ms=incoming.arrival.transit_ms,
-                ops=[str(operation.id) for operation in operations],
+                ops=ids,
             )
         )
-        session.flush()
+    session.flush()
 
 
 def _count_received(session: Session, incoming: _Incoming, envelope: wire.Envelope) -> list[list[int]]:

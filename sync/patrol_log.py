@@ -22,7 +22,7 @@ from sqlalchemy import Select, and_, func, literal, null, or_, select, true, tup
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from sqlalchemy.sql import ColumnElement, case
 
-from sync import shapes
+from sync import shapes, wire
 from sync.journal import canonical
 from sync.models import (
     DISTRICT_ROLES,
@@ -48,6 +48,9 @@ from sync.problems import NotFound, QueryInvalid
 from sync.shapes import Columns, Json
 
 Log = type[Patrol] | type[Incident] | type[VendorWarning]
+
+#: Operations told in the history of one record at most.
+MOST_HISTORY = 500
 
 KINDS: Mapping[str, Log] = {"patrol": Patrol, "incident": Incident, "warning": VendorWarning}
 
@@ -398,22 +401,27 @@ _OWN = {"patrol": _patrol, "incident": _incident, "warning": _warning}
 
 
 def _history(session: Session, who: SignedIn, id: uuid.UUID) -> list[Json]:
-    """The operations that concern the record, as they came in. Those of a track say nothing but that they came.
+    """The operations that concern the record, as they came in, the first `MOST_HISTORY` of them. Those of a track, and
+    those too large to be valid, say nothing but that they came.
 
     A quarantined one may be another officer's, about something else: those who don't supervise see only their own.
     """
     allowed = or_(Operation.outcome != "quarantined", Operation.officer_id == who.account_id)
+    hidden = or_(Operation.kind == "track.append", func.length(Operation.raw) > wire.MAX_OPERATION_BYTES)
+    if who.role in shapes.MASKED_ROLES:  # what is not valid may hold personal data anywhere
+        hidden = or_(hidden, Operation.outcome == "quarantined")
     supervises = who.role == "supervisor" or who.role in DISTRICT_ROLES
     asked = (
         select(
             *(column for column in Operation.__table__.columns if column.name != "raw"),
-            case((Operation.kind == "track.append", null()), else_=Operation.raw).label("raw"),
+            case((hidden, null()), else_=Operation.raw).label("raw"),
             Account.username,
             Account.full_name,
         )
         .join(Account, Account.id == Operation.officer_id)
         .where(Operation.record_id == id, true() if supervises else allowed)
         .order_by(Operation.received_at, Operation.n, Operation.id)
+        .limit(MOST_HISTORY)
     )
     return [shapes.operation(row) for row in session.execute(asked)]
 

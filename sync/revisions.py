@@ -44,11 +44,11 @@ def state_of(history: Iterable[Revision]) -> dict[str, Any]:
     A phone's later word on a field stands, also where an earlier one of its own arrives after it.
     """
     state: dict[str, Any] = {}
-    said: dict[str, Revision] = {}
+    latest: dict[tuple[str, uuid.UUID], int] = {}
     for revision in sorted(history, key=lambda revision: revision.version):
         for name, value in revision.fields.items():
-            if not (name in said and _later(said[name], revision)):
-                state[name], said[name] = value, revision
+            if latest.get((name, revision.phone), 0) <= revision.n:
+                state[name], latest[name, revision.phone] = value, revision.n
     return state
 
 

@@ -264,7 +264,8 @@ def operation(row: Columns) -> Json:
 def _sent(raw: bytes) -> Json | None:
     try:
         operation = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        orjson.dumps([[[[[[[[operation]]]]]]]])  # what is nested as deep as it may be can't be shown inside an answer
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return {name: operation[name] for name in _SENT if name in operation} if isinstance(operation, dict) else None
 

@@ -55,6 +55,16 @@ def test_a_batch_is_answered_with_its_receipt_now_and_later(
     assert later.json == answer.json
 
 
+def test_a_batch_id_used_once_more_keeps_the_receipt_of_both(
+    client: FlaskClient, officer: SignedIn, headers: Headers
+) -> None:
+    first, more = batch(officer, patrol()), patrol()
+    for day in (first, first | {"ops": [*first["ops"], more]}, first):
+        client.post(URL, data=orjson.dumps(day), headers=headers)
+    told = client.get(f"{URL}/{first['batch']}", headers=headers).json
+    assert [result["op"] for result in told["results"]] == [first["ops"][0]["op"], more["op"]]
+
+
 def test_a_receipt_is_for_the_officer_who_sent_the_batch(
     client: FlaskClient, officer: SignedIn, headers: Headers, session: Session, bearer: Callable[..., Headers]
 ) -> None:

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from sync import intake, reference, wire
 from sync.evidence import verify
-from sync.models import Incident, Operation, SignedIn, Vendor, begin_write
+from sync.models import Incident, Operation, SignedIn, Track, Vendor, begin_write
 from tests.builders import make_lists, make_signed_in
-from tests.sync.days import batch, incident, patrol
+from tests.sync.days import batch, incident, operation, patrol
 
 Sending = tuple[SignedIn, dict[str, Any]]
 
@@ -27,6 +27,12 @@ def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.d
     known = reference.snapshot(session)
     read = wire.read_envelope(orjson.dumps(envelope))
     return intake.receive(session, who, read, known.lists, known.areas, now=now)
+
+
+def stretch(of: dict[str, Any]) -> dict[str, Any]:
+    """A stretch of a patrol's way."""
+    points = [[120.46, 30.18, 900_000, 5]]
+    return operation("track.append", uuid.UUID(of["record"]), body={"crs": "wgs84", "points": points})
 
 
 def at_once(engine: Engine, session: Session, first: Sending, second: Sending, now: dt.datetime) -> None:
@@ -60,6 +66,27 @@ def test_two_phones_that_tell_of_one_vendor_in_flight_both_keep_their_records(
 
     assert list(session.scalars(select(Operation.outcome))) == ["applied"] * 6
     assert session.scalar(select(func.count()).select_from(Vendor)) == 3
+    assert not caplog.records
+    assert list(verify(session))
+
+
+@pytest.mark.parametrize("first", ["patrol", "stretch"])
+def test_what_waits_joins_once_when_two_phones_have_it_in_hand(
+    engine: Engine, session: Session, now: dt.datetime, caplog: pytest.LogCaptureFixture, first: str
+) -> None:
+    """A stretch of the way waits for its patrol; that and the next stretch, from two phones, meet it in flight."""
+    make_lists(session)
+    leader, partner = make_signed_in(session), make_signed_in(session, username="partner")
+    session.commit()
+    out = patrol()
+    one, other = stretch(out), stretch(out)
+    receive(session, partner, batch(partner, one), now)
+    session.commit()
+    sendings = [(leader, batch(leader, out)), (partner, batch(partner, other))]
+    at_once(engine, session, *(sendings if first == "patrol" else reversed(sendings)), now)
+
+    assert set(session.scalars(select(Operation.outcome))) == {"applied"}
+    assert session.scalar(select(func.count()).select_from(Track)) == 2
     assert not caplog.records
     assert list(verify(session))
 

@@ -113,6 +113,14 @@ def test_a_phones_own_amends_never_conflict_and_its_last_word_stands_in_any_orde
     assert state_of(history) == expected
 
 
+def test_what_comes_late_undoes_nobodys_later_word() -> None:
+    """The fold says what the record says: the first phone's tenth operation comes after its eleventh and another's."""
+    history = [Revision(1, {"a": 0}, PHONE, 1), Revision(2, {"a": 2}, PHONE, 11), Revision(3, {"a": 3}, PARTNER, 1)]
+    late = Revision(4, {"a": 1}, PHONE, 10)
+    assert amend(history, 1, late) == Merged({}, alongside=True)
+    assert state_of([*history, late]) == {"a": 3}
+
+
 def test_anothers_change_since_the_base_still_conflicts() -> None:
     history = [Revision(1, {"a": 1}, PHONE, 1), Revision(2, {"a": 2}, PARTNER, 7), Revision(3, {"b": 1}, PHONE, 2)]
     assert amend(history, 1, Revision(0, {"a": 3}, PHONE, 3)) == Conflict((("a", 1, 2, 3),))
