@@ -182,3 +182,29 @@ def test_those_who_do_not_go_out_do_not_push(
     gis = make_signed_in(session, username="gis", role="gis")
     session.commit()
     assert client.post(URL, data=b"{}", headers=bearer(gis)).status_code == 403
+
+
+@pytest.mark.parametrize("depth", [240, 249, 250, 251, 252, 253, 254])
+def test_what_is_nested_as_deep_as_it_may_be_never_keeps_a_record_from_being_opened(
+    client: FlaskClient, officer: SignedIn, headers: Headers, depth: int
+) -> None:
+    out = patrol()
+    deep = operation("patrol.amend", uuid.UUID(out["record"]), base=1, set="HERE")
+    body = orjson.dumps(batch(officer, out, deep)).replace(b'"HERE"', b"[" * depth + b"]" * depth)
+    assert outcomes(client.post(URL, data=body, headers=headers).json) == ["applied", "quarantined"]
+    answer = client.get(f"/api/v1/patrols/{out['record']}", headers=headers)
+    assert (answer.status_code, answer.json["version"]) == (200, 1)
+
+
+def test_what_is_not_valid_is_not_shown_to_those_who_see_personal_data_masked(
+    client: FlaskClient, officer: SignedIn, headers: Headers, session: Session, bearer: Callable[..., Headers]
+) -> None:
+    out = patrol()
+    seen = incident(out)
+    odd = operation("incident.amend", uuid.UUID(seen["record"]), base=1, set={"parties": [{"tel": "10000000001"}]})
+    client.post(URL, data=orjson.dumps(batch(officer, out, seen, odd)), headers=headers)
+    gis = make_signed_in(session, username="gis", role="gis")
+    session.commit()
+    for who, shown in ((headers, True), (bearer(gis), False)):
+        answer = client.get(f"/api/v1/incidents/{seen['record']}", headers=who)
+        assert ("10000000001" in answer.text) is shown
