@@ -429,11 +429,8 @@ def _company_notes(record: Record, pending: Pending, world: World) -> list[Note]
     if patrol is None:
         return []
     crew = crew_of(patrol, world)
-    notes = (
-        crew_notes(sum(officer.role in OFFICER_ROLES for officer in crew))
-        if record is patrol or _decides(record)
-        else []
-    )
+    officers = sum(officer.role in OFFICER_ROLES for officer in crew)
+    notes = crew_notes(officers) if record is patrol or _decides(record) else []
     unknown = [name for name in patrol.state["officers"] if name.lower() not in world.officers]
     if record is patrol and unknown:
         notes = [*notes, {"code": "unknown-officer", "officers": unknown}]
