@@ -197,7 +197,7 @@ def _take_together(
     taken = _settle(session, incoming, fresh, _waiting(session, _brought(fresh)) if release else [])
     taken.verdicts |= known
     taken.replayed |= set(known)
-    taken.photos_here |= set(_photos_here(session, operations))
+    taken.photos_here |= set(_photos_here(session, [o for o in operations if o.id in known]))
     return taken
 
 
@@ -240,8 +240,8 @@ def _settle(session: Session, incoming: _Incoming, fresh: Sequence[wire.Operatio
     used = Counter(operation.n for operation in fresh)
     pending = [_pending(incoming, operation, world, again=used[operation.n] > 1) for operation in fresh]
     released = [_released(row, world) for row in waiting]
-    taken = _Taken(_judge_all(pending, released, world))
     here = _photos_here(session, [p.operation for p in (*pending, *released)])
+    taken = _Taken(_judge_all(pending, released, world), photos_here=set(here))
     _write(session, incoming, pending, released, taken.verdicts, world, here)
     _swear(taken, [*pending, *released], world)
     for p in released:
@@ -578,6 +578,8 @@ def _write_links(session: Session, incidents: list[Record]) -> None:
 def _photos_here(session: Session, operations: Iterable[wire.Operation]) -> dict[str, dt.datetime]:
     """Which of the photos these operations announce have arrived already, and when."""
     names = {name for operation in operations for name in wire.announced(operation)}
+    if not names:
+        return {}
     rows = session.execute(select(Photo.sha256, Photo.received_at).where(among(session, Photo.sha256, names)))
     return dict(rows.all())
 

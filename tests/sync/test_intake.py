@@ -25,7 +25,9 @@ from sync.models import (
     Track,
     Vendor,
     VendorWarning,
+    begin_write,
 )
+from sync.photos import keep
 from tests.builders import GUALI, YINONG, YIPENG, make_account, make_installation, make_lists, make_signed_in
 from tests.counting import count_statements
 from tests.sync.days import (
@@ -379,6 +381,19 @@ def test_what_joins_is_told_to_the_officer_whose_it_is(session: Session, officer
     joined = push(session, officer, batch(officer, out), now)["joined"]
     assert [(result["op"], result["outcome"], result["version"]) for result in joined] == [(seen["op"], "applied", 1)]
     assert push(session, officer, batch(officer), now)["joined"] == []
+
+
+def test_what_joins_asks_only_for_photos_that_are_not_there(
+    session: Session, officer: SignedIn, now: dt.datetime
+) -> None:
+    begin_write(session)
+    keep(session, officer, DIGEST, 9, now=now)
+    session.commit()
+    out = patrol()
+    there, missing = ({"sha256": name, "bytes": 9, "type": "image/jpeg"} for name in (DIGEST, "cd" * 32))
+    push(session, officer, batch(officer, incident(out, photos=[there, missing])), now)
+    (joined,) = push(session, officer, batch(officer, out), now)["joined"]
+    assert joined["photos_needed"] == [missing["sha256"]]
 
 
 def test_a_track_without_a_declared_system_is_noted(session: Session, officer: SignedIn, now: dt.datetime) -> None:
