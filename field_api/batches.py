@@ -6,11 +6,11 @@ import datetime as dt
 import uuid
 from typing import Any
 
-import orjson
 from flask import Response, current_app
 from flask_smorest import Blueprint
 from marshmallow import RAISE, Schema, fields, validate
 
+from field_api.answers import as_json
 from field_api.bodies import whole
 from field_api.database import db
 from field_api.identity import roles
@@ -58,7 +58,7 @@ def post_batch(who: SignedIn) -> Response:
     known = reference.snapshot(session)
     receipt = intake.receive(session, who, envelope, known.lists, known.areas, now=arrived, reading_ms=reading_ms)
     session.commit()
-    return _told(receipt)
+    return as_json(receipt)
 
 
 @blueprint.route("/batches/<uuid:batch_id>")
@@ -66,7 +66,7 @@ def post_batch(who: SignedIn) -> Response:
 @blueprint.alt_response(200, schema=wire.ReceiptDocument, success=True)
 def get_batch(who: SignedIn, batch_id: uuid.UUID) -> Response:
     """The receipt of a batch you sent, for when the answer was lost."""
-    return _told(intake.receipt(db.session(), who, batch_id))
+    return as_json(intake.receipt(db.session(), who, batch_id))
 
 
 @blueprint.route("/operations")
@@ -76,8 +76,4 @@ def get_batch(who: SignedIn, batch_id: uuid.UUID) -> Response:
 def list_operations(who: SignedIn, query: dict[str, Any]) -> Response:
     """Which operations of an installation the server holds from you, for after damage on the phone; 1,000 at most."""
     held = intake.operations(db.session(), who, query["install"], query["n_from"], query["n_to"])
-    return _told({"operations": held})
-
-
-def _told(value: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(value, option=orjson.OPT_UTC_Z), mimetype="application/json")
+    return as_json({"operations": held})

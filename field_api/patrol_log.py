@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-import orjson
 from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from field_api.answers import as_json
 from field_api.database import db
 from field_api.identity import roles
 from sync import patrol_log, shapes
@@ -83,7 +83,7 @@ def _list(who: SignedIn, kind: str, query: dict[str, Any]) -> Response:
     if counting == "true":
         answer["count"] = patrol_log.count(session, who, kind, selection)
     session.rollback()
-    return _told(answer)
+    return as_json(answer)
 
 
 def _one(who: SignedIn, kind: str, id: uuid.UUID) -> Response:
@@ -91,8 +91,4 @@ def _one(who: SignedIn, kind: str, id: uuid.UUID) -> Response:
     begin_read(session)
     record = patrol_log.one(session, who, kind, id)
     session.rollback()
-    return _told(record)
-
-
-def _told(value: dict[str, Any]) -> Response:
-    return Response(orjson.dumps(value), mimetype="application/json")
+    return as_json(record)

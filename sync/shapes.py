@@ -312,7 +312,7 @@ class AnnouncedPhotoDocument(Schema):
     sha256 = fields.String(required=True)
     bytes = fields.Integer(required=True)
     type = fields.String(required=True)
-    role = fields.String(required=True)
+    role = fields.String(allow_none=True)
     received = fields.Boolean(required=True)
 
 
