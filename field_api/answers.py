@@ -65,6 +65,14 @@ STATUS: dict[type[Problem], int] = {
     problems.PhotoProblem: 400,
     problems.PhotoTooLarge: 413,
     problems.PhotoDigestMismatch: 422,
+    problems.PhotoQuota: 429,
+    problems.PhotoKept: 403,
+    problems.PhotoNotShown: 422,
+    problems.TusVersion: 412,
+    problems.UploadInvalid: 400,
+    problems.UploadOffset: 409,
+    problems.UploadBusy: 423,
+    problems.ChecksumMismatch: 460,
     problems.ReferenceInvalid: 422,
     problems.Busy: 503,
     MethodNotAllowed: 405,
@@ -135,7 +143,7 @@ def tell(problem: Problem, status: int | None = None) -> Response:
     answer.vary.add("Accept-Language")
     if status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
-    if status in (429, 503):
+    if status in (423, 429, 503):
         answer.headers["Retry-After"] = str(problem.details.get("retry_after_s", BUSY_RETRY_AFTER_S))
     return answer
 

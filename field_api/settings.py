@@ -12,7 +12,16 @@ INSTANCE_FOLDER = Path(__file__).resolve().parent.parent / "instance"
 #: HS256 keys shorter than the hash weaken it (RFC 7518 §3.2).
 SECRET_MIN_BYTES = 32
 #: Variables that are not `FIELD_API_` and the name in capitals.
-_VARIABLES = {"database_url": "DATABASE_URL"}
+_VARIABLES = {
+    "database_url": "DATABASE_URL",
+    "store_url": "STORE_URL",
+    "s3_key_id": "AWS_ACCESS_KEY_ID",
+    "s3_secret": "AWS_SECRET_ACCESS_KEY",
+    "s3_endpoint_url": "AWS_ENDPOINT_URL",
+    "s3_region": "AWS_REGION",
+}
+#: Numbers that may be 0.
+_MAY_BE_ZERO = {"trusted_proxies", "look_every_s"}
 
 
 class SettingsInvalid(Exception):
@@ -26,13 +35,27 @@ class Settings:
     #: Signs the tokens; at least 32 bytes. There is no default: whoever knows it can be anyone.
     secret: str = field(repr=False)
     database_url: str = f"sqlite:///{INSTANCE_FOLDER / 'field.sqlite'}"
-    #: Where photos are kept.
+    #: Where photos are kept, unless `store_url` says otherwise.
     store_folder: Path = INSTANCE_FOLDER / "photos"
+    #: `s3://bucket/prefix`: photos are kept in an S3-compatible store.
+    store_url: str = ""
+    s3_key_id: str = ""
+    s3_secret: str = field(default="", repr=False)
+    s3_endpoint_url: str = ""
+    s3_region: str = "us-east-1"
 
     batch_max_ops: int = 1_000
     #: Unpacked.
     batch_max_bytes: int = 8 * 1024 * 1024
     photo_max_bytes: int = 20 * 1024 * 1024
+    #: What one officer may send on one day (Asia/Shanghai): some 700 photos of 3 MB.
+    photo_day_max_bytes: int = 2 * 1024 * 1024 * 1024
+    #: An upload that nobody goes on with is given up after this.
+    upload_expires_s: int = 7 * 24 * 3600
+    #: How often each process asks for photos that nobody has looked at; 0: `flask look-at-photos` does it elsewhere.
+    look_every_s: int = 2
+    #: Pages of these origins (`https://desk.example https://other.example`) may call the API from a browser.
+    cors_origins: str = ""
 
     access_token_s: int = 15 * 60
     refresh_token_s: int = 90 * 24 * 3600
@@ -53,7 +76,7 @@ class Settings:
         if len(self.secret.encode()) < SECRET_MIN_BYTES:
             raise SettingsInvalid(f"FIELD_API_SECRET has to be at least {SECRET_MIN_BYTES} bytes long")
         for name, value in vars(self).items():
-            if isinstance(value, int) and value < (name != "trusted_proxies"):
+            if isinstance(value, int) and value < (name not in _MAY_BE_ZERO):
                 raise SettingsInvalid(f"{variable(name)} is too small: {value}")
 
     @classmethod

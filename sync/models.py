@@ -26,6 +26,7 @@ from sqlalchemy import (
     Dialect,
     Engine,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -553,7 +554,12 @@ class VendorWarning(Recorded, Base):
 
 
 class AnnouncedPhoto(Base):
-    """A photo that a record says exists. `received_at` is set when the bytes are kept (see `photos`, the truth)."""
+    """A photo that a record says exists. `received_at` is set once this officer has sent the bytes: naming another's
+    photo shows nobody its bytes, nor that they exist.
+
+    `told_at` is when the operation that announced it happened; `compared_at` is set when the record has the notes on
+    what the photo itself says.
+    """
 
     __tablename__ = "announced_photos"
     __table_args__ = (
@@ -564,6 +570,12 @@ class AnnouncedPhoto(Base):
             postgresql_where=text("received_at IS NULL"),
             sqlite_where=text("received_at IS NULL"),
         ),
+        Index(
+            "ix_announced_photos_uncompared",
+            "sha256",
+            postgresql_where=text("compared_at IS NULL AND received_at IS NOT NULL"),
+            sqlite_where=text("compared_at IS NULL AND received_at IS NOT NULL"),
+        ),
     )
 
     record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
@@ -571,10 +583,12 @@ class AnnouncedPhoto(Base):
     officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     announced_at: Mapped[dt.datetime]
     received_at: Mapped[dt.datetime | None]
+    told_at: Mapped[dt.datetime | None]
+    compared_at: Mapped[dt.datetime | None]
 
 
 class Photo(Base):
-    """取证照片: bytes that are kept, once per SHA-256."""
+    """取证照片: bytes that are kept, once per SHA-256; who sent them first."""
 
     __tablename__ = "photos"
 
@@ -582,6 +596,107 @@ class Photo(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     received_at: Mapped[dt.datetime]
     officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+
+
+class PhotoFacts(Base):
+    """What a kept photo says by itself, once somebody has looked (`looked_at`); untrusted, and never part of evidence.
+
+    `format` is by content. `flags` are words such as `undecodable`. `taken_at` is EXIF's time in UTC, `taken_how` says
+    what of it was known (`gps`, `zone`, `assumed`); `lon`, `lat` EXIF's place; `dhash` 16 hex digits.
+    """
+
+    __tablename__ = "photo_facts"
+    __table_args__ = (
+        Index(
+            "ix_photo_facts_unseen",
+            "sha256",
+            postgresql_where=text("looked_at IS NULL"),
+            sqlite_where=text("looked_at IS NULL"),
+        ),
+    )
+
+    sha256: Mapped[str] = mapped_column(String(64), ForeignKey("photos.sha256"), primary_key=True)
+    claimed_at: Mapped[dt.datetime | None]
+    looked_at: Mapped[dt.datetime | None]
+    format: Mapped[str | None] = mapped_column(String(10))
+    width_px: Mapped[int | None]
+    height_px: Mapped[int | None]
+    flags: Mapped[list[str]] = mapped_column(Words)
+    taken_at: Mapped[dt.datetime | None]
+    taken_how: Mapped[str | None] = mapped_column(String(10))
+    lon: Mapped[float | None]
+    lat: Mapped[float | None]
+    error_m: Mapped[float | None]
+    camera: Mapped[str | None]
+    software: Mapped[str | None]
+    dhash: Mapped[str | None] = mapped_column(String(16))
+
+
+class Upload(Base):
+    """One officer's sending of one photo, from its first byte on. Finished, it is the proof that this officer had the
+    bytes: it stays, and `sha256` says which photo it was.
+
+    `name` is the SHA-256 if the phone told it, else 32 random hex digits. `offset_bytes` are durable. While `held_by`
+    is set and `held_until` ahead, one request is taking bytes.
+    """
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        Index("ix_uploads_officer", "officer_id", "created_at"),
+        Index(
+            "ix_uploads_arrived",
+            "sha256",
+            "officer_id",
+            postgresql_where=text("sha256 IS NOT NULL"),
+            sqlite_where=text("sha256 IS NOT NULL"),
+        ),
+        Index(
+            "ix_uploads_unfinished",
+            "expires_at",
+            postgresql_where=text("finished_at IS NULL"),
+            sqlite_where=text("finished_at IS NULL"),
+        ),
+    )
+
+    officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    length_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    offset_bytes: Mapped[int] = mapped_column(BigInteger)
+    told: Mapped[str | None]  # Upload-Metadata as it came
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    finished_at: Mapped[dt.datetime | None]
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    held_by: Mapped[uuid.UUID | None] = mapped_column(Uuid)
+    held_until: Mapped[dt.datetime | None]
+
+
+class UploadPart(Base):
+    """A stretch of an unfinished upload, kept in the store under `key`; written once, never changed."""
+
+    __tablename__ = "upload_parts"
+    __table_args__ = (ForeignKeyConstraint(["officer_id", "name"], ["uploads.officer_id", "uploads.name"]),)
+
+    officer_id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    from_byte: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(32), unique=True)
+
+
+class AccessEntry(Base):
+    """Somebody took something out that has to be accounted for, such as the original of a photo."""
+
+    __tablename__ = "access_log"
+    __table_args__ = (Index("ix_access_log_entity", "entity", "at"), Index("ix_access_log_at", "at"))
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[dt.datetime]
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    action: Mapped[str] = mapped_column(String(20))
+    entity: Mapped[str] = mapped_column(String(80))
+    details: Mapped[dict[str, Any]]
+    address: Mapped[str | None]
 
 
 # ---------------------------------------------------------------- the journal

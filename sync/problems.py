@@ -10,7 +10,8 @@
     ├── AccessProblem        Forbidden  NotFound
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
-    ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid
+    ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid  PhotoQuota  PhotoKept  PhotoNotShown
+    ├── UploadProblem        TusVersion  UploadInvalid  UploadOffset  UploadBusy  ChecksumMismatch
     ├── ReferenceInvalid     a reference folder with errors, by file and line
     └── Busy                 nothing was stored, ask again later
 
@@ -142,6 +143,50 @@ class PhotoInvalid(PhotoProblem):
     title = ("The photo's name is not a SHA-256", "照片名称不是 SHA-256 摘要")
 
 
+class PhotoQuota(PhotoProblem):
+    code = "photo-quota"
+    title = ("You have sent as many photos today as one officer may", "今日上传照片总量已达上限")
+
+
+class PhotoKept(PhotoProblem):
+    code = "photo-kept"
+    title = ("The photo is complete and kept as evidence; it can't be taken back", "照片已完整保存为证据，不能撤回")
+
+
+class PhotoNotShown(PhotoProblem):
+    code = "photo-not-shown"
+    title = ("The photo can't be shown; its bytes are kept", "照片无法显示，其原始内容已保存")
+
+
+class UploadProblem(Problem):
+    """A step of a resumable upload (tus 1.0.0) that could not be taken; the bytes kept before it stay."""
+
+
+class TusVersion(UploadProblem):
+    code = "tus-version"
+    title = ("Tus-Resumable has to be 1.0.0", "Tus-Resumable 必须为 1.0.0")
+
+
+class UploadInvalid(UploadProblem):
+    code = "upload-invalid"
+    title = ("A header of the upload is missing or wrong", "上传请求头缺失或有误")
+
+
+class UploadOffset(UploadProblem):
+    code = "upload-offset"
+    title = ("The server holds another number of bytes; go on from there", "服务器已有的字节数不同，请从该处继续")
+
+
+class UploadBusy(UploadProblem):
+    code = "upload-busy"
+    title = ("Another request is sending this photo; try again shortly", "该照片正由另一请求上传，请稍后再试")
+
+
+class ChecksumMismatch(UploadProblem):
+    code = "checksum-mismatch"
+    title = ("The chunk does not match its checksum; send it again", "分块与校验和不符，请重新发送")
+
+
 class ReferenceInvalid(Problem):
     """A reference folder with errors; `details["errors"]` lists them by file and line. Nothing was loaded."""
 
@@ -205,5 +250,14 @@ NOTES: dict[str, tuple[str, str]] = {
     "crs-undeclared": ("The coordinate system was not declared", "未声明坐标系"),
     "crs-doubtful": ("This source rarely gives that coordinate system", "该来源通常不使用所声明的坐标系"),
     "auto-merged": ("Merged field by field with another change", "已与其他修改按字段合并"),
+    "photo-elsewhere": ("The photo says it was taken elsewhere", "照片记录的拍摄地点与定位不符"),
+    "photo-other-time": ("The photo says it was taken at another time", "照片记录的拍摄时间与记录不符"),
+    "photo-edited": ("The photo says it went through an editor", "照片显示曾被编辑软件处理"),
+    "photo-differs": ("The photo is of another type or size than announced", "照片的类型或大小与申报不符"),
+    "photo-undecodable": ("The photo can't be decoded", "照片无法解码"),
+    "photo-too-costly": ("The photo is too large to be decoded safely", "照片尺寸过大，未予解码"),
+    "photo-animated": ("The photo has several frames", "照片含多帧画面"),
+    "photo-polyglot": ("The photo's file is also something else", "照片文件同时包含其他格式内容"),
+    "photo-too-large": ("The photo announced is larger than the server takes", "所申报的照片超过服务器接收上限"),
     "counter-reused": ("This counter was used before by the installation", "该安装的计数器已被使用过"),
 }

@@ -11,16 +11,16 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
     {"problems"},
-    {"models", "store", "clock", "places", "revisions", "enforcement"},  # what is kept; what is decided
-    {"wire", "sheets", "journal"},  # what comes in, what is recorded
+    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement"},  # what is kept; what is decided
+    {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
     {"patrol_log"},  # who may see what
-    {"intake", "photos", "reference", "accounts", "evidence", "export"},  # act
+    {"intake", "uploads", "photos", "reference", "accounts", "evidence", "export"},  # act
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
-DECIDERS = ("clock", "places", "revisions", "enforcement", "verdicts")
+DECIDERS = ("clock", "places", "revisions", "enforcement", "photo_notes", "verdicts")
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}

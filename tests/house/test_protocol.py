@@ -122,6 +122,8 @@ def test_the_table_of_limits_says_what_holds() -> None:
         ["photos announced by an operation", str(wire.MAX_PHOTOS)],
         ["points in a track.append", f"{track.longest:,}"],
         ["bytes of a photo", f"{setting['photo_max_bytes'] // MIB} MiB"],
+        ["bytes of photos, per officer and day", f"{setting['photo_day_max_bytes'] // (1024 * MIB)} GiB"],
+        ["life of an unfinished upload", f"{setting['upload_expires_s'] // 86_400} days"],
         ["an integer", f"2^{wire.MAX_WHOLE.bit_length()} − 1"],
         ["flaws named per operation", str(wire.MAX_FLAWS)],
         ["holes, and photos needed, named in a receipt", f"{intake.MOST_LISTED:,}"],
