@@ -18,6 +18,7 @@ from field_api import (
     identity,
     patrol_log,
     sign_in,
+    storage,
     uploads,
 )
 from field_api.settings import Settings
@@ -31,8 +32,8 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     app.config["MAX_CONTENT_LENGTH"] = max(settings.batch_max_bytes, settings.photo_max_bytes)
-    settings.store_folder.mkdir(parents=True, exist_ok=True)
     database.init_app(app, settings)
+    storage.init_app(app, settings)
     identity.init_app(app, settings)
     api = api_document.init_app(app)
     answers.init_app(app)

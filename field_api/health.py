@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from flask import current_app
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from sqlalchemy.exc import SQLAlchemyError
@@ -15,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 import migrations
 from field_api.database import db
 from field_api.identity import public
+from field_api.storage import store
 from sync.problems import Busy
 
 log = logging.getLogger(__name__)
@@ -57,7 +55,7 @@ def get_ready() -> dict[str, str]:
 def _works(part: Callable[[], None]) -> bool:
     try:
         part()
-    except (OSError, SQLAlchemyError, LookupError) as error:
+    except (OSError, Busy, SQLAlchemyError, LookupError) as error:
         log.warning("not ready: %s: %s", part.__name__, error)
         return False
     return True
@@ -69,6 +67,4 @@ def _find_database_migrated() -> None:
 
 
 def _write_to_store() -> None:
-    folder: Path = current_app.extensions["settings"].store_folder
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"ready")
+    store().check()
