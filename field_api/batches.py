@@ -56,7 +56,16 @@ def post_batch(who: SignedIn) -> Response:
     session = db.session()
     begin_write(session)
     known = reference.snapshot(session)
-    receipt = intake.receive(session, who, envelope, known.lists, known.areas, now=arrived, reading_ms=reading_ms)
+    receipt = intake.receive(
+        session,
+        who,
+        envelope,
+        known.lists,
+        known.areas,
+        now=arrived,
+        photo_max_bytes=settings.photo_max_bytes,
+        reading_ms=reading_ms,
+    )
     session.commit()
     return as_json(receipt)
 

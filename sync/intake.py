@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, literal, or_, select, union_all
+from sqlalchemy import and_, delete, exists, func, literal, or_, select, union_all, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -39,9 +39,9 @@ from sync.models import (
     Operation,
     Patrol,
     PatrolOfficer,
-    Photo,
     SignedIn,
     Track,
+    Upload,
     Vendor,
     VendorWarning,
     among,
@@ -66,28 +66,32 @@ MODELS: Mapping[str, type[Patrol | Incident | VendorWarning]] = {
 }
 _LOG = logging.getLogger(__name__)
 
+#: True for the upload by which the officer who announced a photo has sent it.
+_SENT = and_(Upload.sha256 == AnnouncedPhoto.sha256, Upload.officer_id == AnnouncedPhoto.officer_id)
+
 
 @dataclass(slots=True)
 class _Taken:
     """What became of the operations taken so far, and what the journal is to keep of it.
 
-    `joined` are operations that this officer sent earlier and that need not wait any more.
+    `joined` are operations that this officer sent earlier and that need not wait any more; `announcing` the records
+    that tell of new photos.
     """
 
     verdicts: dict[uuid.UUID, Verdict] = field(default_factory=dict)
     replayed: set[uuid.UUID] = field(default_factory=set)
     evidence: list[Any] = field(default_factory=list)
     changes: dict[tuple[str, str], Change] = field(default_factory=dict)
-    photos_here: set[str] = field(default_factory=set)
     joined: dict[uuid.UUID, wire.Operation] = field(default_factory=dict)
+    announcing: set[uuid.UUID] = field(default_factory=set)
 
     def add(self, more: _Taken) -> None:
         """What was taken after the rest; an entity that was new in this transaction stays new to the feed."""
         self.verdicts |= more.verdicts
         self.replayed |= more.replayed
         self.evidence += more.evidence
-        self.photos_here |= more.photos_here
         self.joined |= more.joined
+        self.announcing |= more.announcing
         for key, change in more.changes.items():
             earlier = self.changes.get(key)
             self.changes[key] = replace(change, new=earlier.new) if earlier else change
@@ -101,33 +105,39 @@ def receive(
     areas: Areas,
     *,
     now: dt.datetime,
+    photo_max_bytes: int,
     reading_ms: int = 0,
 ) -> dict[str, Any]:
     """The receipt for a batch, every operation of which is then stored once. The caller has begun a writing
     transaction and commits it.
 
-    `now` is when the request arrived, `reading_ms` how long its body took. Raises TokenInvalid if the batch is another
-    installation's.
+    `now` is when the request arrived, `reading_ms` how long its body took; a photo larger than `photo_max_bytes` will
+    never arrive. Raises TokenInvalid if the batch is another installation's.
     """
     installation = _lock_installation(session, who, envelope)
     arrival = arrived(now, envelope.sent, reading_ms)
-    incoming = _Incoming(who, installation, envelope.batch, arrival, lists, areas)
+    incoming = _Incoming(who, installation, envelope.batch, arrival, lists, areas, photo_max_bytes)
     operations = envelope.operations
     taken = _take(session, incoming, operations)
     _keep_batch(session, incoming, envelope, operations)
     missing = _count_received(session, incoming, envelope)
     photos_needed = _photos_needed(session, who)
+    here = _photos_here(session, who, [*operations, *taken.joined.values()])
     hold_counter(session)
+    early = set(taken.joined)
     _join_late(session, incoming, operations, taken)
+    _mark_arrived(session, taken.announcing)
     if taken.evidence:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
     sent = {operation.id for operation in operations}
+    joined = [o for i, o in taken.joined.items() if i not in sent]
+    here |= _photos_here(session, who, [o for i, o in taken.joined.items() if i not in early])
     return {
         "batch": str(envelope.batch),
         "received_at": now,
         "clock": {"offset_ms": arrival.offset_ms, "error_ms": arrival.transit_ms},
-        "results": _results(operations, taken),
-        "joined": _results([o for i, o in taken.joined.items() if i not in sent], taken),
+        "results": _results(operations, taken, here),
+        "joined": _results(joined, taken, here),
         "holes": missing[:MOST_LISTED],
         "photos_needed": photos_needed,
     }
@@ -143,6 +153,7 @@ class _Incoming:
     arrival: Arrival
     lists: Lists
     areas: Areas
+    photo_max_bytes: int
 
 
 def _lock_installation(session: Session, who: SignedIn, envelope: wire.Envelope) -> Installation:
@@ -197,7 +208,6 @@ def _take_together(
     taken = _settle(session, incoming, fresh, _waiting(session, _brought(fresh)) if release else [])
     taken.verdicts |= known
     taken.replayed |= set(known)
-    taken.photos_here |= set(_photos_here(session, [o for o in operations if o.id in known]))
     return taken
 
 
@@ -240,9 +250,8 @@ def _settle(session: Session, incoming: _Incoming, fresh: Sequence[wire.Operatio
     used = Counter(operation.n for operation in fresh)
     pending = [_pending(incoming, operation, world, again=used[operation.n] > 1) for operation in fresh]
     released = [_released(row, world) for row in waiting]
-    here = _photos_here(session, [p.operation for p in (*pending, *released)])
-    taken = _Taken(_judge_all(pending, released, world), photos_here=set(here))
-    _write(session, incoming, pending, released, taken.verdicts, world, here)
+    taken = _Taken(_judge_all(pending, released, world))
+    taken.announcing = _write(session, incoming, pending, released, taken.verdicts, world)
     _swear(taken, [*pending, *released], world)
     for p in released:
         if p.officer.account_id == incoming.who.account_id and taken.verdicts[p.operation.id].outcome != "held":
@@ -376,7 +385,8 @@ def _gather(
         names |= set(found.state.get("officers") or ())
     names = {name.lower() for name in names} | {incoming.who.username}
     officers = _officers(session, names, {row.Operation.officer_id for row in waiting})
-    return World(incoming.lists, incoming.areas, records, officers, _vendors(session, everything))
+    vendors = _vendors(session, everything)
+    return World(incoming.lists, incoming.areas, records, officers, vendors, incoming.photo_max_bytes)
 
 
 def _records(session: Session, operations: Iterable[wire.Operation]) -> dict[uuid.UUID, Record]:
@@ -491,9 +501,8 @@ def _write(
     released: list[Pending],
     found: dict[uuid.UUID, Verdict],
     world: World,
-    here: Mapping[str, dt.datetime],
-) -> None:
-    """All rows, table by table, parents first."""
+) -> set[uuid.UUID]:
+    """The records that announce new photos, once all rows are written, table by table, parents first."""
     insert_rows(session, Operation, [_operation_row(incoming, p, found[p.operation.id]) for p in pending])
     update_rows(session, Operation, [_outcome_row(p.operation.id, found[p.operation.id]) for p in released])
     world.new_vendors = _keep_vendors(session, world.new_vendors)
@@ -505,8 +514,8 @@ def _write(
     _write_links(session, [r for r in touched if r.kind == "incident"])
     insert_rows(session, Track, world.new_tracks)
     announced = [row for r in touched for row in r.announced]
-    told = {"announced_at": incoming.arrival.at}
-    insert_rows(session, AnnouncedPhoto, [r | told | {"received_at": here.get(r["sha256"])} for r in announced])
+    insert_rows(session, AnnouncedPhoto, [row | {"announced_at": incoming.arrival.at} for row in announced])
+    return {row["record_id"] for row in announced}
 
 
 def _operation_row(incoming: _Incoming, pending: Pending, verdict: Verdict) -> dict[str, Any]:
@@ -575,13 +584,15 @@ def _write_links(session: Session, incidents: list[Record]) -> None:
     insert_rows(session, IncidentItem, [link for r in incidents for link in r.links])
 
 
-def _photos_here(session: Session, operations: Iterable[wire.Operation]) -> dict[str, dt.datetime]:
-    """Which of the photos these operations announce have arrived already, and when."""
-    names = {name for operation in operations for name in wire.announced(operation)}
-    if not names:
-        return {}
-    rows = session.execute(select(Photo.sha256, Photo.received_at).where(among(session, Photo.sha256, names)))
-    return dict(rows.all())
+def _mark_arrived(session: Session, announcing: set[uuid.UUID]) -> None:
+    """These records have the photos whose bytes their officer has sent. The counter is held: whatever arrives later
+    finds the records and marks them itself (`photos.arrive`)."""
+    if not announcing:
+        return
+    arrived = select(func.min(Upload.finished_at)).where(_SENT).correlate(AnnouncedPhoto).scalar_subquery()
+    unmarked = (among(session, AnnouncedPhoto.record_id, announcing), AnnouncedPhoto.received_at.is_(None))
+    marked = update(AnnouncedPhoto).where(*unmarked, exists().where(_SENT)).values(received_at=arrived)
+    session.execute(marked, execution_options={"synchronize_session": False})
 
 
 def _swear(taken: _Taken, judged: list[Pending], world: World) -> None:
@@ -650,11 +661,11 @@ def _count_received(session: Session, incoming: _Incoming, envelope: wire.Envelo
     return holes(installation.received, installation.unsent, installation.next_n)
 
 
-def _results(operations: Sequence[wire.Operation], taken: _Taken) -> list[dict[str, Any]]:
+def _results(operations: Sequence[wire.Operation], taken: _Taken, here: set[str]) -> list[dict[str, Any]]:
     results, seen = [], set(taken.replayed)
     for operation in operations:
         result = _result(operation, taken.verdicts[operation.id])
-        needed = [name for name in wire.announced(operation) if name not in taken.photos_here]
+        needed = [name for name in wire.announced(operation) if name not in here]
         results.append(result | {"replayed": operation.id in seen, "photos_needed": needed})
         seen.add(operation.id)
     return results
@@ -674,13 +685,22 @@ def _result(operation: wire.Operation, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _photos_here(session: Session, who: SignedIn, operations: Iterable[wire.Operation]) -> set[str]:
+    """Which of the photos that these operations announce this officer has sent."""
+    names = {name for operation in operations for name in wire.announced(operation)}
+    if not names:
+        return set()
+    sent = select(Upload.sha256).where(among(session, Upload.sha256, names), Upload.officer_id == who.account_id)
+    return {name for name in session.scalars(sent) if name}
+
+
 def _photos_needed(session: Session, who: SignedIn) -> list[str]:
-    """Photos that this officer's records announce and whose bytes never came."""
+    """Photos that this officer's records announce and whose bytes this officer never sent."""
     missing = (
         select(AnnouncedPhoto.sha256)
         .distinct()
         .where(AnnouncedPhoto.officer_id == who.account_id, AnnouncedPhoto.received_at.is_(None))
-        .where(~exists().where(Photo.sha256 == AnnouncedPhoto.sha256))
+        .where(~exists().where(_SENT))  # those of this very batch are marked last
         .limit(MOST_LISTED)
     )
     return list(session.scalars(missing))
@@ -701,7 +721,7 @@ def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, A
         "batch": str(batch.id),
         "received_at": batch.received_at,
         "clock": {"offset_ms": batch.clock_offset_ms, "error_ms": batch.clock_error_ms},
-        "results": _stored_results(session, [stored[i] for i in ids]),
+        "results": _stored_results(session, who, [stored[i] for i in ids]),
         "joined": [],
         "holes": holes(installation.received, installation.unsent, installation.next_n)[:MOST_LISTED],
         "photos_needed": _photos_needed(session, who),
@@ -717,14 +737,13 @@ def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: i
         .order_by(Operation.n)
         .limit(MOST_LOOKED_UP)
     )
-    return _stored_results(session, session.scalars(statement).all())
+    return _stored_results(session, who, session.scalars(statement).all())
 
 
-def _stored_results(session: Session, stored: Sequence[Operation]) -> list[dict[str, Any]]:
+def _stored_results(session: Session, who: SignedIn, stored: Sequence[Operation]) -> list[dict[str, Any]]:
     again = [_reread(row) for row in stored]
-    here = _photos_here(session, again)
-    taken = _Taken({row.id: _verdict(row) for row in stored}, photos_here=set(here))
-    return _results(again, taken)
+    taken = _Taken({row.id: _verdict(row) for row in stored})
+    return _results(again, taken, _photos_here(session, who, again))
 
 
 def _verdict(row: Any) -> Verdict:

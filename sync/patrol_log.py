@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Select, and_, func, literal, null, or_, select, true, tuple_, union_all
+from sqlalchemy import Select, func, literal, null, or_, select, true, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from sqlalchemy.sql import ColumnElement, case
 
@@ -35,7 +35,7 @@ from sync.models import (
     Operation,
     Patrol,
     PatrolOfficer,
-    Photo,
+    PhotoFacts,
     SignedIn,
     Township,
     Track,
@@ -61,6 +61,13 @@ KINDS: Mapping[str, Log] = {"patrol": Patrol, "incident": Incident, "warning": V
 def visible_to(model: Log, who: SignedIn) -> ColumnElement[bool]:
     """True where this account may see the record: its own, a supervisor those of the townships, the district all."""
     return or_(*_ways_to_see(model, who))
+
+
+def sees_photo(session: Session, who: SignedIn, sha256: str) -> bool:
+    """Whether this account may see a photo: one that arrived for a record it may see."""
+    cites = select(AnnouncedPhoto.record_id).where(AnnouncedPhoto.sha256 == sha256, ~_is_missing())
+    citing = [select(model.id).where(model.id.in_(cites), visible_to(model, who)) for model in KINDS.values()]
+    return session.execute(union_all(*citing).limit(1)).first() is not None
 
 
 def _ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
@@ -89,7 +96,8 @@ class Selection:
     """Which records are asked for. `None` asks for nothing in particular; `until_at` is the first instant no longer in.
 
     `bbox` is (west, south, east, north) in WGS 84 degrees, west > east across the antimeridian. `photos` is `missing`
-    where an announced photo has not arrived, else `complete`. `voided` is `excluded`, `included` or `only`.
+    where an announced photo has not arrived, else `complete`; `missing_before` asks for records that still wait for a
+    photo announced before then. `voided` is `excluded`, `included` or `only`.
     """
 
     from_at: dt.datetime | None = None
@@ -98,6 +106,7 @@ class Selection:
     township: str | None = None
     note: str | None = None
     photos: str | None = None
+    missing_before: dt.datetime | None = None
     bbox: tuple[float, float, float, float] | None = None
     q: str | None = None
     item: str | None = None
@@ -113,7 +122,7 @@ class Selection:
         return {name: value for name, value in values.items() if value is not None}
 
 
-_EVERYWHERE = ("from_at", "until_at", "officer", "township", "note", "photos", "bbox", "q", "voided")
+_EVERYWHERE = ("from_at", "until_at", "officer", "township", "note", "photos", "missing_before", "bbox", "q", "voided")
 #: Which filters make sense for which kind.
 FILTERS: Mapping[str, tuple[str, ...]] = {
     "patrol": _EVERYWHERE,
@@ -141,19 +150,19 @@ def _by_photos(model: Log, state: str) -> ColumnElement[bool]:
     return ~missing.where(AnnouncedPhoto.record_id == model.id).exists()
 
 
+def _missing_before(model: Log, at: dt.datetime) -> ColumnElement[bool]:
+    return model.id.in_(select(AnnouncedPhoto.record_id).where(_is_missing(), AnnouncedPhoto.announced_at < at))
+
+
 def _is_missing() -> ColumnElement[bool]:
-    """True where an announced photo has not arrived. `received_at` only saves the look for photos long arrived."""
-    return and_(AnnouncedPhoto.received_at.is_(None), ~_kept())
+    """True where the officer who announced a photo has not sent it."""
+    return AnnouncedPhoto.received_at.is_(None)
 
 
 def missing_photos(model: Log) -> ColumnElement[int]:
     """How many of the photos that a record announced have not arrived."""
     missing = select(func.count()).where(AnnouncedPhoto.record_id == model.id, _is_missing())
     return missing.correlate(model).scalar_subquery()
-
-
-def _kept() -> ColumnElement[bool]:
-    return select(Photo.sha256).where(Photo.sha256 == AnnouncedPhoto.sha256).correlate(AnnouncedPhoto).exists()
 
 
 def _by_text(model: Log, text: str) -> ColumnElement[bool]:
@@ -186,6 +195,7 @@ _MEANS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "township": lambda model, code: model.township_code == code,
     "note": lambda model, code: has_word(model.note_codes, code),
     "photos": _by_photos,
+    "missing_before": _missing_before,
     "q": _by_text,
     "item": _by_item,
     "domain": _by_domain,
@@ -288,8 +298,17 @@ def one(session: Session, who: SignedIn, kind: str, id: uuid.UUID) -> Json:
     if row is None:
         raise NotFound
     record = _described(session, who, kind, [row])[0]
+    record["photos"] = _with_facts(session, record["photos"])
     tracks = {"tracks": _tracks(session, id)} if kind == "patrol" else {}
     return record | tracks | {"history": _for(who, _history(session, who, id))}
+
+
+def _with_facts(session: Session, photos: list[Json]) -> list[Json]:
+    """The photos of a record, each with what it says by itself; null until somebody has looked."""
+    names = [photo["sha256"] for photo in photos if photo["received"]]
+    looked = select(PhotoFacts).where(PhotoFacts.sha256.in_(names), PhotoFacts.looked_at.is_not(None))
+    facts = {row.sha256: shapes.photo_facts(row) for row in session.scalars(looked)}
+    return [photo | {"facts": facts.get(photo["sha256"])} for photo in photos]
 
 
 def _older(model: Log, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
@@ -312,6 +331,7 @@ def newest_first(model: Log, conditions: Iterable[ColumnElement[bool]]) -> Selec
             Township.name.label("township_name"),
             located.name.label("located_name"),
             _arrived_photos(model).label("arrived"),
+            _missing_since(model).label("missing_since"),
         )
         .outerjoin(Account, Account.id == model.officer_id)
         .outerjoin(Township, Township.code == model.township_code)
@@ -319,6 +339,12 @@ def newest_first(model: Log, conditions: Iterable[ColumnElement[bool]]) -> Selec
         .where(*conditions)
         .order_by(model.occurred_at.desc(), model.id.desc())
     )
+
+
+def _missing_since(model: Log) -> ColumnElement[Any]:
+    """When the photo was announced that a record has been waiting for longest."""
+    announced = select(func.min(AnnouncedPhoto.announced_at))
+    return announced.where(AnnouncedPhoto.record_id == model.id, _is_missing()).correlate(model).scalar_subquery()
 
 
 def _arrived_photos(model: Log) -> ColumnElement[Any]:

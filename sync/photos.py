@@ -1,7 +1,7 @@
-"""Receives a photo: counted, digested, in place; then known to the records that announce it.
+"""Receives a photo: counted, digested, in place; then known to the records of the officer who sent it.
 
 A photo's name is the SHA-256 of its bytes, and that is all its integrity: a file that no decoder likes is still
-evidence. The bytes are on the disk before the row is committed; a crash between leaves a harmless orphan.
+evidence. The bytes are durable before the rows are committed; a crash between leaves a harmless orphan.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from sync.journal import Change, digest_of, record
-from sync.models import AnnouncedPhoto, Photo, SignedIn, insert_if_new
+from sync.journal import Change, digest_of, hold_counter, record
+from sync.models import AnnouncedPhoto, Photo, PhotoFacts, SignedIn, Upload, insert_if_new, insert_or, insert_rows
 from sync.problems import PhotoDigestMismatch, PhotoInvalid
-from sync.store import Store
+from sync.store import Store, photo_key
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -38,22 +38,48 @@ def receive(store: Store, sha256: str, pieces: Iterable[bytes]) -> int:
             file.write(piece)
         if digest.hexdigest() != sha256:
             raise PhotoDigestMismatch(received_sha256=digest.hexdigest(), received_bytes=size)
-        if not store.has(sha256):
-            store.keep(file, sha256)
+        store.keep(file, photo_key(sha256))
     return size
 
 
-def keep(session: Session, who: SignedIn, sha256: str, size_bytes: int, *, now: dt.datetime) -> None:
-    """The photo is known to have arrived, and every record that announces it has it. Again: nothing changes."""
+def arrive(
+    session: Session, who: SignedIn, sha256: str, size_bytes: int, *, now: dt.datetime, name: str | None = None
+) -> None:
+    """The photo is known to have arrived from this officer, and every record of theirs that announces it has it.
+
+    `name` is that of the upload it came by, where it has another. Again: nothing changes. To be called in a writing
+    transaction of its own, whose last statements these are.
+    """
+    name = name or sha256
+    upload = select(Upload.finished_at).where(Upload.officer_id == who.account_id, Upload.name == name)
+    if session.scalar(upload) is not None:
+        return
     row = {"sha256": sha256, "size_bytes": size_bytes, "received_at": now, "officer_id": who.account_id}
     is_new = insert_if_new(session, Photo, row)
-    _mark_received(session, sha256)
     if is_new:
-        evidence = ["photo", sha256, 1, digest_of(row)]
-        record(session, [Change("photo", sha256, evidence, new=True)], now=now)
+        insert_rows(session, PhotoFacts, [{"sha256": sha256, "flags": []}])
+    _finish_upload(session, who, name, row)
+    hold_counter(session)  # a record announced from now on finds the upload finished; those before are marked here
+    _mark_received(session, who, sha256, now)
+    changes = [Change("photo", sha256, ["photo", sha256, 1, digest_of(row)], new=True)] if is_new else []
+    record(session, changes, now=now, evidence=[["arrival", sha256, who.account_id, now]])
 
 
-def _mark_received(session: Session, sha256: str) -> None:
-    arrived = select(Photo.received_at).where(Photo.sha256 == sha256).scalar_subquery()
-    waiting = update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == sha256, AnnouncedPhoto.received_at.is_(None))
-    session.execute(waiting.values(received_at=arrived))
+def _finish_upload(session: Session, who: SignedIn, name: str, photo: dict[str, object]) -> None:
+    """This officer's upload of that name is finished, and nobody holds it; one made in one go begins and ends here."""
+    done = {
+        "length_bytes": photo["size_bytes"],
+        "offset_bytes": photo["size_bytes"],
+        "finished_at": photo["received_at"],
+        "sha256": photo["sha256"],
+        "held_by": None,
+        "held_until": None,
+    }
+    whole = {"officer_id": who.account_id, "name": name, "created_at": photo["received_at"]}
+    inserted = insert_or(session, Upload).values({**whole, "expires_at": photo["received_at"], **done})
+    session.execute(inserted.on_conflict_do_update(index_elements=["officer_id", "name"], set_=done))
+
+
+def _mark_received(session: Session, who: SignedIn, sha256: str, now: dt.datetime) -> None:
+    waiting = update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == sha256, AnnouncedPhoto.officer_id == who.account_id)
+    session.execute(waiting.where(AnnouncedPhoto.received_at.is_(None)).values(received_at=now))

@@ -77,6 +77,7 @@ class SelectionQuery(Schema):
     township = Text(12, pattern=_SOMETHING)
     note = Text(40, one_of=tuple(NOTES))
     photos = Text(10, one_of=("missing", "complete"))
+    missing_before = Instant()
     bbox = Box(metadata={"type": "string", "example": "120.42,30.14,120.51,30.22"})
     q = Text(100, pattern=_SOMETHING)
     item = Text(40, pattern=_SOMETHING)
@@ -167,8 +168,25 @@ def recorded(row: Columns) -> Json:
         "position": _position(row),
         "located": _located(row),
         "photos": [{**photo, "received": photo["sha256"] in arrived} for photo in row.photos],
+        "photos_missing_since": instant(row.missing_since),
         "notes": row.notes,
         "voided": None if row.voided_at is None else {"at": instant(row.voided_at), "reason": row.void_reason},
+    }
+
+
+def photo_facts(row: Columns) -> Json:
+    """What a photo says by itself: claims of its file, none of them evidence. Pixels as shown, upright."""
+    position = None if row.lon is None else {"lon": row.lon, "lat": row.lat, "error_m": row.error_m, "crs": "WGS 84"}
+    return {
+        "format": row.format,
+        "width_px": row.width_px,
+        "height_px": row.height_px,
+        "flags": row.flags,
+        "taken_at": instant(row.taken_at),
+        "taken_how": row.taken_how,
+        "position": position,
+        "camera": row.camera,
+        "software": row.software,
     }
 
 
@@ -316,6 +334,22 @@ class AnnouncedPhotoDocument(Schema):
     received = fields.Boolean(required=True)
 
 
+class PhotoFactsDocument(Schema):
+    format = fields.String(required=True, allow_none=True)
+    width_px = fields.Integer(required=True, allow_none=True)
+    height_px = fields.Integer(required=True, allow_none=True)
+    flags = fields.List(fields.String(), required=True)
+    taken_at = fields.AwareDateTime(required=True, allow_none=True)
+    taken_how = fields.String(required=True, allow_none=True)
+    position = fields.Nested(PositionDocument, required=True, allow_none=True)
+    camera = fields.String(required=True, allow_none=True)
+    software = fields.String(required=True, allow_none=True)
+
+
+class OnePhotoDocument(AnnouncedPhotoDocument):
+    facts = fields.Nested(PhotoFactsDocument, required=True, allow_none=True)
+
+
 class VoidedDocument(Schema):
     at = fields.AwareDateTime(required=True)
     reason = fields.String(required=True, allow_none=True)
@@ -345,6 +379,9 @@ class RecordedDocument(Schema):
     position = fields.Nested(PositionDocument, required=True, allow_none=True)
     located = fields.Nested(LocatedDocument, required=True, allow_none=True)
     photos = fields.List(fields.Nested(AnnouncedPhotoDocument), required=True)
+    photos_missing_since = fields.AwareDateTime(
+        required=True, allow_none=True, metadata={"description": "when the longest missing photo was announced"}
+    )
     notes = fields.List(fields.Dict(), required=True)
     voided = fields.Nested(VoidedDocument, required=True, allow_none=True)
 
@@ -408,13 +445,16 @@ def page_document(record: type[Schema]) -> type[Schema]:
 
 
 class OnePatrolDocument(PatrolDocument):
+    photos = fields.List(fields.Nested(OnePhotoDocument), required=True)
     tracks = fields.List(fields.Nested(TrackDocument), required=True)
     history = fields.List(fields.Nested(HistoryDocument), required=True)
 
 
 class OneIncidentDocument(IncidentDocument):
+    photos = fields.List(fields.Nested(OnePhotoDocument), required=True)
     history = fields.List(fields.Nested(HistoryDocument), required=True)
 
 
 class OneWarningDocument(WarningDocument):
+    photos = fields.List(fields.Nested(OnePhotoDocument), required=True)
     history = fields.List(fields.Nested(HistoryDocument), required=True)

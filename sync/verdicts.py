@@ -37,7 +37,7 @@ RANK = {"patrol.create": 0, "incident.create": 1, "warning.create": 2}
 LASTING_NOTES = frozenset(
     {
         *("clock-corrected", "clock-unknown", "no-fix", "poor-accuracy", "mock-location"),
-        *("crs-undeclared", "crs-doubtful", "counter-reused"),
+        *("crs-undeclared", "crs-doubtful", "counter-reused", "photo-too-large"),
     }
 )
 #: Roles that count as officers when the law asks for two.
@@ -87,13 +87,15 @@ class Record:
 
 @dataclass(slots=True)
 class World:
-    """What a batch can see and change. `officers` by user name; `vendors` are the ids known."""
+    """What a batch can see and change. `officers` by user name; `vendors` are the ids known; a photo that is larger
+    than `photo_max_bytes` can't arrive."""
 
     lists: Lists
     areas: Areas
     records: dict[uuid.UUID, Record]
     officers: dict[str, Officer]
     vendors: set[uuid.UUID]
+    photo_max_bytes: int
     new_vendors: list[dict[str, Any]] = field(default_factory=list)
     new_tracks: list[dict[str, Any]] = field(default_factory=list)
 
@@ -304,14 +306,16 @@ def _unknown_class(operation: Operation, world: World) -> Iterable[tuple[str, st
 def _settle(record: Record, pending: Pending, world: World, fields: Mapping[str, Any]) -> Verdict:
     """The record takes the fields and the operation's photos, is filed and linked anew, and has its next version."""
     _take_fields(record, fields, pending, world)
-    _announce(record, pending.operation.photos, pending)
+    too_large = _announce(record, pending.operation.photos, pending, world)
+    record.state["notes"] = [*record.state["notes"], *too_large]
     _file(record, world)
     lasting = [note for note in record.state["notes"] if note["code"] in LASTING_NOTES]
     judged = _judged_notes(record, pending, world)
     record.state["notes"] = [*lasting, *judged]
     record.state["note_codes"] = sorted({note["code"] for note in record.state["notes"]})
     _advance(record, pending, pending.operation.fields)
-    return Verdict("applied", record.state["version"], [*lasting, *judged] if record.state["version"] == 1 else judged)
+    remarks = lasting if record.state["version"] == 1 else too_large
+    return Verdict("applied", record.state["version"], [*remarks, *judged])
 
 
 def _advance(record: Record, pending: Pending, fields: Mapping[str, Any]) -> None:
@@ -350,15 +354,19 @@ def _meet_vendor(vendor: Mapping[str, Any] | None, record: Record, pending: Pend
     world.new_vendors.append({"id": vendor["id"], **told, "township_code": township, "created_at": pending.arrival.at})
 
 
-def _announce(record: Record, photos: Sequence[dict[str, Any]], pending: Pending) -> None:
-    known = {photo["sha256"] for photo in record.state["photos"]}
+def _announce(record: Record, photos: Sequence[dict[str, Any]], pending: Pending, world: World) -> list[Note]:
+    """The record cites the photos that are new to it; remarked are those too large ever to arrive."""
+    known = {photo["sha256"]: photo for photo in record.state["photos"]}
+    cited_before = len(known)
     for photo in photos:
-        if photo["sha256"] not in known:
-            known.add(photo["sha256"])
-            record.state["photos"] = [*record.state["photos"], photo]
-            record.announced.append(
-                {"record_id": record.state["id"], "sha256": photo["sha256"], "officer_id": pending.officer.account_id}
-            )
+        known.setdefault(photo["sha256"], photo)
+    record.state["photos"] = list(known.values())
+    new = record.state["photos"][cited_before:]
+    cited = {"record_id": record.state["id"], "officer_id": pending.officer.account_id, "told_at": pending.occurred.at}
+    record.announced += [{**cited, "sha256": photo["sha256"]} for photo in new]
+    most = {"code": "photo-too-large", "most_bytes": world.photo_max_bytes}
+    large = [photo for photo in new if photo["bytes"] > world.photo_max_bytes]
+    return [{**most, "sha256": photo["sha256"], "bytes": photo["bytes"]} for photo in large]
 
 
 def _file(record: Record, world: World) -> None:

@@ -17,6 +17,7 @@ import orjson
 from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.orm import Session
 
+from field_api.settings import Settings
 from sync import intake, reference, wire
 from sync.models import Account, Installation, SignedIn, begin_write, prepare
 from tests.bench.day import BATCH, Days, Sender
@@ -78,7 +79,15 @@ def _take_all(engine: Engine, who: SignedIn, bodies: Sequence[bytes], steps: Ste
                 begin_write(session)
                 known = reference.snapshot(session)
             with step("receive"):
-                receipt = intake.receive(session, who, envelope, known.lists, known.areas, now=dt.datetime.now(dt.UTC))
+                receipt = intake.receive(
+                    session,
+                    who,
+                    envelope,
+                    known.lists,
+                    known.areas,
+                    now=dt.datetime.now(dt.UTC),
+                    photo_max_bytes=Settings.photo_max_bytes,
+                )
             with step("commit"):
                 session.commit()
         with step("answer"):

@@ -22,6 +22,9 @@ IN_GUALI = {"lon": 120.46, "lat": 30.18, "accuracy_m": 12, "crs": "wgs84", "sour
 AT = {"wall": "2026-11-23T08:00:00+08:00", "mono_ms": 1_000_000, "boot": "7"}
 SENT = {"wall": "2026-11-23T16:15:00+08:00", "mono_ms": 30_700_000, "boot": "7"}
 
+#: The largest photo that is taken, bytes: the default of the settings.
+PHOTO_MAX_BYTES = 20 * 1024 * 1024
+
 _counter = itertools.count(1)
 
 
@@ -95,7 +98,7 @@ def push(session: Session, who: SignedIn, envelope: dict[str, Any] | bytes, now:
     session.rollback()
     begin_write(session)
     known = reference.snapshot(session)
-    receipt = intake.receive(session, who, read, known.lists, known.areas, now=now)
+    receipt = intake.receive(session, who, read, known.lists, known.areas, now=now, photo_max_bytes=PHOTO_MAX_BYTES)
     session.commit()
     return orjson.loads(orjson.dumps(receipt, option=orjson.OPT_UTC_Z))  # type: ignore[no-any-return]
 

@@ -30,13 +30,14 @@ from sync.models import (
     Operation,
     Patrol,
     Photo,
+    PhotoFacts,
     SignedIn,
     Track,
     Vendor,
     VendorWarning,
     begin_write,
 )
-from sync.store import Store
+from sync.store import Folder
 from tests.builders import YINONG, make_account, make_installation, make_lists, make_signed_in
 from tests.conftest import opened
 from tests.sync.days import amend, batch, incident, operation, outcomes, patrol, push, refusing, void, warning
@@ -138,10 +139,10 @@ def play(session: Session, officer: SignedIn, other: SignedIn, folder: Path) -> 
 
 
 def keep_photo(session: Session, who: SignedIn, folder: Path, now: dt.datetime) -> None:
-    size = photos.receive(Store(folder), DIGEST, [PICTURE])
+    size = photos.receive(Folder(folder), DIGEST, [PICTURE])
     session.rollback()
     begin_write(session)
-    photos.keep(session, who, DIGEST, size, now=now)
+    photos.arrive(session, who, DIGEST, size, now=now)
     session.commit()
 
 
@@ -199,6 +200,11 @@ def _set(model: Any, where: Where, **values: Any) -> Tamper:
 
 def _delete(model: Any, where: Where) -> Tamper:
     return lambda session, day: session.execute(delete(model.__table__).where(where(day)))
+
+
+def _forget_photo(session: Session, day: Day) -> None:
+    session.execute(delete(PhotoFacts))
+    _delete(Photo, PICTURE_HERE)(session, day)
 
 
 def _copy(model: Any, where: Where, **other: Any) -> Tamper:
@@ -328,7 +334,7 @@ TAMPERED: list[tuple[str, Tamper, int, str]] = [
     ("an outcome taken back", _set(Operation, _op("late"), outcome="held"), 11, OUTCOME),
     ("a version", _set(Operation, OP, version=2), 1, OUTCOME),
     ("a conflict hidden", _set(Operation, _is(Operation.outcome == "conflict"), outcome="applied"), 4, OUTCOME),
-    ("a photo gone", _delete(Photo, PICTURE_HERE), 10, f"photo {DIGEST} is gone"),
+    ("a photo gone", _forget_photo, 10, f"photo {DIGEST} is gone"),
     ("a photo's size", _set(Photo, PICTURE_HERE, size_bytes=1), 10, f"photo {DIGEST} is not what"),
     ("a photo added", _copy(Photo, PICTURE_HERE, sha256="0" * 64), 12, "2 rows of photo, the chain tells of 1"),
     ("a link's entries", _entries, 2, HASH),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -12,13 +13,15 @@ import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from sync import intake, reference, wire
+from sync import intake, photos, reference, wire
 from sync.evidence import verify
-from sync.models import Incident, Operation, SignedIn, Track, Vendor, begin_write
+from sync.models import AnnouncedPhoto, Incident, Operation, SignedIn, Track, Vendor, begin_write
 from tests.builders import make_lists, make_signed_in
-from tests.sync.days import batch, incident, operation, patrol
+from tests.sync.days import PHOTO_MAX_BYTES, batch, incident, operation, patrol
 
-Sending = tuple[SignedIn, dict[str, Any]]
+Doing = Callable[[Session], Any]
+
+PHOTO: dict[str, Any] = {"sha256": "ab" * 32, "bytes": 3, "type": "image/jpeg"}
 
 
 def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.datetime) -> dict[str, Any]:
@@ -26,7 +29,7 @@ def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.d
     begin_write(session)
     known = reference.snapshot(session)
     read = wire.read_envelope(orjson.dumps(envelope))
-    return intake.receive(session, who, read, known.lists, known.areas, now=now)
+    return intake.receive(session, who, read, known.lists, known.areas, now=now, photo_max_bytes=PHOTO_MAX_BYTES)
 
 
 def stretch(of: dict[str, Any]) -> dict[str, Any]:
@@ -35,21 +38,35 @@ def stretch(of: dict[str, Any]) -> dict[str, Any]:
     return operation("track.append", uuid.UUID(of["record"]), body={"crs": "wgs84", "points": points})
 
 
-def at_once(engine: Engine, session: Session, first: Sending, second: Sending, now: dt.datetime) -> None:
-    """The second phone's batch arrives while the first one's is received and not committed."""
+def at_once(engine: Engine, session: Session, first: Doing, second: Doing) -> None:
+    """The second is done while what the first did is not committed yet."""
 
-    def send_second() -> None:
+    def do_second() -> None:
         with Session(engine) as other:
-            receive(other, *second, now)
+            second(other)
             other.commit()
 
-    receive(session, *first, now)
-    thread = threading.Thread(target=send_second)
+    first(session)
+    thread = threading.Thread(target=do_second)
     thread.start()
     thread.join(0.5)
     session.commit()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def sending(who: SignedIn, envelope: dict[str, Any], now: dt.datetime) -> Doing:
+    return lambda session: receive(session, who, envelope, now)
+
+
+def arriving(who: SignedIn, now: dt.datetime) -> Doing:
+    """The photo of this officer arrives."""
+
+    def arrive(session: Session) -> None:
+        begin_write(session)
+        photos.arrive(session, who, PHOTO["sha256"], PHOTO["bytes"], now=now)
+
+    return arrive
 
 
 def test_two_phones_that_tell_of_one_vendor_in_flight_both_keep_their_records(
@@ -62,7 +79,7 @@ def test_two_phones_that_tell_of_one_vendor_in_flight_both_keep_their_records(
     out, other = patrol(), patrol()
     first = batch(leader, out, *(incident(out, vendor=vendor) for vendor in vendors[:2]))
     second = batch(partner, other, *(incident(other, vendor=vendor) for vendor in vendors[1:]))
-    at_once(engine, session, (leader, first), (partner, second), now)
+    at_once(engine, session, sending(leader, first, now), sending(partner, second, now))
 
     assert list(session.scalars(select(Operation.outcome))) == ["applied"] * 6
     assert session.scalar(select(func.count()).select_from(Vendor)) == 3
@@ -82,8 +99,8 @@ def test_what_waits_joins_once_when_two_phones_have_it_in_hand(
     one, other = stretch(out), stretch(out)
     receive(session, partner, batch(partner, one), now)
     session.commit()
-    sendings = [(leader, batch(leader, out)), (partner, batch(partner, other))]
-    at_once(engine, session, *(sendings if first == "patrol" else reversed(sendings)), now)
+    sendings = [sending(leader, batch(leader, out), now), sending(partner, batch(partner, other), now)]
+    at_once(engine, session, *(sendings if first == "patrol" else reversed(sendings)))
 
     assert set(session.scalars(select(Operation.outcome))) == {"applied"}
     assert session.scalar(select(func.count()).select_from(Track)) == 2
@@ -99,11 +116,24 @@ def test_a_patrol_and_its_incident_from_two_phones_in_flight_join(
     leader, partner = make_signed_in(session), make_signed_in(session, username="partner")
     session.commit()
     out = patrol()
-    sent = {"patrol": batch(leader, out), "incident": batch(partner, incident(out))}
-    who = {"patrol": leader, "incident": partner}
-    second = "incident" if first == "patrol" else "patrol"
-
-    at_once(engine, session, (who[first], sent[first]), (who[second], sent[second]), now)
+    sendings = [sending(leader, batch(leader, out), now), sending(partner, batch(partner, incident(out)), now)]
+    at_once(engine, session, *(sendings if first == "patrol" else reversed(sendings)))
 
     assert set(session.scalars(select(Operation.outcome))) == {"applied"}
     assert session.scalars(select(Incident.patrol)).one() == uuid.UUID(out["record"])
+
+
+@pytest.mark.parametrize("first", ["record", "photo"])
+def test_a_photo_and_its_record_in_flight_find_each_other(
+    engine: Engine, session: Session, now: dt.datetime, first: str
+) -> None:
+    make_lists(session)
+    make_signed_in(session, username="partner")
+    officer = make_signed_in(session)
+    session.commit()
+    out = patrol()
+    doings = [sending(officer, batch(officer, out, incident(out, photos=[PHOTO])), now), arriving(officer, now)]
+    at_once(engine, session, *(doings if first == "record" else reversed(doings)))
+
+    assert session.scalars(select(AnnouncedPhoto.received_at)).one() == now
+    assert list(verify(session))

@@ -27,7 +27,7 @@ from sync.models import (
     VendorWarning,
     begin_write,
 )
-from sync.photos import keep
+from sync.photos import arrive
 from tests.builders import GUALI, YINONG, YIPENG, make_account, make_installation, make_lists, make_signed_in
 from tests.counting import count_statements
 from tests.sync.days import (
@@ -387,7 +387,7 @@ def test_what_joins_asks_only_for_photos_that_are_not_there(
     session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
     begin_write(session)
-    keep(session, officer, DIGEST, 9, now=now)
+    arrive(session, officer, DIGEST, 9, now=now)
     session.commit()
     out = patrol()
     there, missing = ({"sha256": name, "bytes": 9, "type": "image/jpeg"} for name in (DIGEST, "cd" * 32))

@@ -20,6 +20,7 @@ from sync import shapes
 from sync.models import (
     AnnouncedPhoto,
     Photo,
+    PhotoFacts,
     SignedIn,
     Vendor,
     begin_read,
@@ -285,22 +286,53 @@ def photos_state(session: Session, who: SignedIn, id: uuid.UUID) -> list[bool]:
     return [photo["received"] for photo in one(session, who, "incident", id)["photos"]]
 
 
-def test_a_photo_has_arrived_where_it_is_kept_whatever_the_announcement_still_says(
-    session: Session, officer: SignedIn
-) -> None:
+def test_photos_arrive_one_by_one(session: Session, officer: SignedIn) -> None:
     out = make_patrol(session, officer)
     seen = make_incident(session, out, officer, photos=["aa" * 32, "bb" * 32])
     missing, complete = Selection(photos="missing"), Selection(photos="complete")
+
+    def arrive(sha256: str) -> None:
+        session.execute(update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == sha256).values(received_at=NOW))
+
     assert photos_state(session, officer, seen.id) == [False, False]
     assert ids(session, officer, "incident", missing) == [str(seen.id)]
-    session.add(Photo(sha256="aa" * 32, size_bytes=3, received_at=NOW, officer_id=officer.account_id))
-    session.flush()
+    arrive("aa" * 32)
     assert photos_state(session, officer, seen.id) == [True, False]
     assert ids(session, officer, "incident", complete) == []
-    session.execute(update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == "bb" * 32).values(received_at=NOW))
+    arrive("bb" * 32)
     assert photos_state(session, officer, seen.id) == [True, True]
     assert ids(session, officer, "incident", missing) == []
     assert ids(session, officer, "incident", complete) == [str(seen.id)]
+
+
+def test_records_that_wait_for_a_photo_say_since_when(session: Session, officer: SignedIn) -> None:
+    out = make_patrol(session, officer)
+    seen = make_incident(session, out, officer, photos=["aa" * 32, "bb" * 32])
+    long_ago = NOW - dt.timedelta(days=3)
+    session.execute(update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == "aa" * 32).values(announced_at=long_ago))
+    assert one(session, officer, "incident", seen.id)["photos_missing_since"] == shapes.instant(long_ago)
+    assert one(session, officer, "patrol", out.id)["photos_missing_since"] is None
+    day = dt.timedelta(days=1)
+    assert ids(session, officer, "incident", Selection(missing_before=NOW - day)) == [str(seen.id)]
+    assert ids(session, officer, "incident", Selection(missing_before=long_ago)) == []
+    session.execute(update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == "aa" * 32).values(received_at=NOW))
+    assert ids(session, officer, "incident", Selection(missing_before=NOW - day)) == []
+    assert one(session, officer, "incident", seen.id)["photos_missing_since"] == shapes.instant(NOW)
+
+
+def test_a_single_record_tells_what_its_photos_say(session: Session, officer: SignedIn) -> None:
+    out = make_patrol(session, officer)
+    seen = make_incident(session, out, officer, photos=["aa" * 32, "bb" * 32, "cc" * 32])
+    for sha256 in ("aa" * 32, "bb" * 32):
+        session.add(Photo(sha256=sha256, size_bytes=3, received_at=NOW, officer_id=officer.account_id))
+        session.flush()
+        session.add(PhotoFacts(sha256=sha256, flags=["animated"], format="png", looked_at=NOW, lon=120.4, lat=30.2))
+    session.execute(update(AnnouncedPhoto).where(AnnouncedPhoto.sha256 == "aa" * 32).values(received_at=NOW))
+    session.flush()
+    arrived, elsewhere, missing = one(session, officer, "incident", seen.id)["photos"]
+    assert (arrived["facts"]["format"], arrived["facts"]["flags"]) == ("png", ["animated"])
+    assert arrived["facts"]["position"] == {"lon": 120.4, "lat": 30.2, "error_m": None, "crs": "WGS 84"}
+    assert elsewhere["facts"] is missing["facts"] is None
 
 
 def test_a_record_that_announced_no_photo_lacks_none(session: Session, officer: SignedIn) -> None:

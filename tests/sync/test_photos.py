@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from sqlalchemy.orm import Session
 from sync import photos
 from sync.evidence import verify
 from sync.models import AnnouncedPhoto, FeedEntry, Link, Photo, SignedIn, begin_write
+from sync.patrol_log import one, sees_photo
 from sync.problems import BodyTruncated, PhotoDigestMismatch, PhotoInvalid
-from sync.store import Store
+from sync.store import Folder, Store, photo_key
 from tests.builders import make_account, make_lists, make_signed_in
-from tests.sync.days import amend, batch, incident, patrol, push
+from tests.sync.days import PHOTO_MAX_BYTES, amend, batch, incident, patrol, push
 
 BYTES = b"\xff\xd8 not a picture that any decoder likes, and evidence all the same"
 DIGEST = hashlib.sha256(BYTES).hexdigest()
@@ -28,7 +30,7 @@ PHOTO = {"sha256": DIGEST, "bytes": len(BYTES), "type": "image/jpeg", "role": "b
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "photos")
+    return Folder(tmp_path / "photos")
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def files(folder: Path) -> list[Path]:
 def keep(session: Session, who: SignedIn, now: dt.datetime) -> None:
     session.rollback()
     begin_write(session)
-    photos.keep(session, who, DIGEST, len(BYTES), now=now)
+    photos.arrive(session, who, DIGEST, len(BYTES), now=now)
     session.commit()
 
 
@@ -57,8 +59,8 @@ def keep(session: Session, who: SignedIn, now: dt.datetime) -> None:
 @pytest.mark.parametrize("pieces", [[BYTES], [BYTES[:1], b"", BYTES[1:]], [bytes([byte]) for byte in BYTES]])
 def test_bytes_are_kept_under_their_digest_however_they_come(store: Store, tmp_path: Path, pieces: Any) -> None:
     assert photos.receive(store, DIGEST, pieces) == len(BYTES)
-    assert store.path(DIGEST).read_bytes() == BYTES
-    assert files(tmp_path) == [store.path(DIGEST)]
+    (kept,) = files(tmp_path)
+    assert (kept.name, kept.read_bytes()) == (DIGEST, BYTES)
 
 
 def test_the_empty_photo_is_one_too(store: Store) -> None:
@@ -67,17 +69,18 @@ def test_the_empty_photo_is_one_too(store: Store) -> None:
 
 def test_a_photo_sent_again_leaves_the_first_file_alone(store: Store, tmp_path: Path) -> None:
     photos.receive(store, DIGEST, [BYTES])
-    os.utime(store.path(DIGEST), (1, 1))
+    (kept,) = files(tmp_path)
+    os.utime(kept, (1, 1))
     photos.receive(store, DIGEST, [BYTES])
-    assert store.path(DIGEST).stat().st_mtime == 1
-    assert files(tmp_path) == [store.path(DIGEST)]
+    assert files(tmp_path) == [kept]
+    assert kept.stat().st_mtime == 1
 
 
 def test_other_bytes_are_refused_and_leave_nothing(store: Store, tmp_path: Path) -> None:
     with pytest.raises(PhotoDigestMismatch) as refused:
         photos.receive(store, DIGEST, [BYTES[:-1]])
     assert refused.value.details["received_bytes"] == len(BYTES) - 1
-    assert (files(tmp_path), store.has(DIGEST)) == ([], False)
+    assert (files(tmp_path), store.has(photo_key(DIGEST))) == ([], False)
 
 
 def test_a_way_that_breaks_leaves_nothing(store: Store, tmp_path: Path) -> None:
@@ -126,8 +129,8 @@ def test_a_photo_is_needed_once_however_many_records_show_it(
     session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
     out = patrol()
-    one, other = incident(out, photos=[PHOTO, PHOTO]), incident(out, photos=[PHOTO])
-    receipt = push(session, officer, batch(officer, out, one, other, amend(one, 1) | {"photos": [PHOTO]}), now)
+    first, other = incident(out, photos=[PHOTO, PHOTO]), incident(out, photos=[PHOTO])
+    receipt = push(session, officer, batch(officer, out, first, other, amend(first, 1) | {"photos": [PHOTO]}), now)
     assert receipt["photos_needed"] == [DIGEST]
     keep(session, officer, now)
     assert push(session, officer, batch(officer), now)["photos_needed"] == []
@@ -144,12 +147,45 @@ def test_nobody_learns_of_the_photos_of_others(session: Session, officer: Signed
 
 def test_a_photo_kept_again_changes_nothing(session: Session, officer: SignedIn, now: dt.datetime) -> None:
     keep(session, officer, now)
-    other = make_signed_in(session, username="other")
-    session.commit()
-    keep(session, other, now + dt.timedelta(hours=1))
+    keep(session, officer, now + dt.timedelta(hours=1))
     kept = session.scalars(select(Photo)).one()
     assert (kept.officer_id, kept.received_at, kept.size_bytes) == (officer.account_id, now, len(BYTES))
     assert session.scalar(select(func.count()).select_from(Link)) == 1
+
+
+def test_a_photo_counts_for_the_officer_who_sent_its_bytes(
+    session: Session, officer: SignedIn, now: dt.datetime
+) -> None:
+    keep(session, officer, now)
+    other = make_signed_in(session, username="other")
+    session.commit()
+    out = patrol(officers=["other", "partner"])
+    day = batch(other, out, incident(out, photos=[PHOTO]))
+    receipt = push(session, other, day, now)
+    assert receipt["photos_needed"] == receipt["results"][1]["photos_needed"] == [DIGEST]
+    assert not sees_photo(session, other, DIGEST)
+    keep(session, other, now + dt.timedelta(hours=1))
+    assert push(session, other, day, now)["photos_needed"] == []
+    assert sees_photo(session, other, DIGEST)
+    assert session.scalars(select(Photo.officer_id)).one() == officer.account_id
+    assert len(list(verify(session))) == 3
+
+
+def test_a_photo_that_no_record_cites_is_seen_by_nobody(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    keep(session, officer, now)
+    assert not sees_photo(session, officer, DIGEST)
+
+
+def test_a_photo_too_large_ever_to_arrive_is_remarked(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    out, large = patrol(), PHOTO | {"bytes": PHOTO_MAX_BYTES + 1}
+    seen = incident(out, photos=[large])
+    later = amend(seen, 1) | {"photos": [large | {"sha256": "ab" * 32}]}
+    note = {"code": "photo-too-large", "bytes": PHOTO_MAX_BYTES + 1, "most_bytes": PHOTO_MAX_BYTES}
+    first, second = push(session, officer, batch(officer, out, seen, later), now)["results"][1:]
+    assert note | {"sha256": DIGEST} in first["notes"]
+    assert note | {"sha256": "ab" * 32} in second["notes"]
+    told = one(session, officer, "incident", uuid.UUID(seen["record"]))["notes"]
+    assert [told_of["sha256"] for told_of in told if told_of["code"] == "photo-too-large"] == [DIGEST, "ab" * 32]
 
 
 def test_a_photo_is_in_the_feed_and_sworn_to(session: Session, officer: SignedIn, now: dt.datetime) -> None:
