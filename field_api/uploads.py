@@ -12,10 +12,10 @@ from field_api.bodies import pieces
 from field_api.database import db
 from field_api.identity import roles
 from field_api.settings import Settings
+from field_api.storage import store
 from sync import photos
 from sync.models import FIELD_ROLES, SignedIn, begin_write
 from sync.problems import PhotoTooLarge
-from sync.store import Store
 
 blueprint = Blueprint("uploads", __name__, url_prefix="/api/v1/uploads", description="Photos")
 
@@ -42,10 +42,9 @@ def put_photo(who: SignedIn, sha256: str) -> dict[str, str | int]:
     It may come before or after the record that announces it.
     """
     settings: Settings = current_app.extensions["settings"]
-    store = Store(settings.store_folder)
-    size = photos.receive(store, sha256, pieces(settings.photo_max_bytes, PhotoTooLarge))
+    size = photos.receive(store(), sha256, pieces(settings.photo_max_bytes, PhotoTooLarge))
     session = db.session()
     begin_write(session)
-    photos.keep(session, who, sha256, size, now=dt.datetime.now(dt.UTC))
+    photos.arrive(session, who, sha256, size, now=dt.datetime.now(dt.UTC))
     session.commit()
     return {"sha256": sha256, "bytes": size}
