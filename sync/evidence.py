@@ -17,12 +17,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from sync import wire
-from sync.journal import GENESIS, digest_of, entries_of, link_hash, operation_evidence, record_digest
+from sync.journal import GENESIS, digest_of, entries_of, item_links, link_hash, operation_evidence, record_digest
 from sync.models import (
     FeedEntry,
     Head,
     Incident,
-    IncidentItem,
     Link,
     Operation,
     Patrol,
@@ -178,21 +177,11 @@ def _digests(session: Session, kind: str, ids: list[str]) -> Iterator[tuple[str,
     table = SWORN[kind].__table__
     (key,) = table.primary_key
     rows = [dict(row) for row in session.execute(select(table).where(among(session, key, _keys(key, ids)))).mappings()]
-    links = _item_links(session, ids) if kind == "incident" else {}
+    links = item_links(session, [row["id"] for row in rows]) if kind == "incident" else {}
     for row in rows:
         recorded = "version" in row
         digest = record_digest(row, links.get(row["id"], [])) if recorded else digest_of(row)
         yield str(row[key.name]), (row["version"] if recorded else 1, digest)
-
-
-def _item_links(session: Session, ids: list[str]) -> dict[Any, list[dict[str, Any]]]:
-    table = IncidentItem.__table__
-    key = table.c.incident_id
-    statement = select(table).where(among(session, key, _keys(key, ids))).order_by(table.c.ordinal)
-    links: dict[Any, list[dict[str, Any]]] = {}
-    for row in session.execute(statement).mappings():
-        links.setdefault(row["incident_id"], []).append(dict(row))
-    return links
 
 
 def _keys(column: Any, texts: Iterable[str]) -> list[Any]:

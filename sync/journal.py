@@ -23,7 +23,7 @@ import orjson
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from sync.models import FeedEntry, Head, Link, insert_rows, upsert_rows
+from sync.models import FeedEntry, Head, IncidentItem, Link, among, insert_rows, upsert_rows
 
 #: What the first link hangs on.
 GENESIS = bytes(32)
@@ -53,6 +53,16 @@ def digest_of(value: Any) -> str:
 def record_digest(state: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) -> str:
     """The digest of a patrol, incident or warning: all its columns, photos' digests among them, and its item links."""
     return digest_of([state, links])
+
+
+def item_links(session: Session, incidents: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[dict[str, Any]]]:
+    """The item links of each of these incidents that has any, as `record_digest` takes them."""
+    table = IncidentItem.__table__
+    asked = select(table).where(among(session, table.c.incident_id, incidents)).order_by(table.c.ordinal)
+    links: dict[uuid.UUID, list[dict[str, Any]]] = {}
+    for row in session.execute(asked).mappings():
+        links.setdefault(row["incident_id"], []).append(dict(row))
+    return links
 
 
 def operation_evidence(

@@ -15,7 +15,7 @@ LAYERS = (
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
     {"patrol_log"},  # who may see what
-    {"intake", "uploads", "photos", "reference", "accounts", "evidence", "export"},  # act
+    {"intake", "uploads", "photos", "darkroom", "reference", "accounts", "access_log", "evidence", "export"},  # act
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 

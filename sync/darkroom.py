@@ -1,0 +1,227 @@
+"""What happens with a photo after it has arrived: somebody looks at it, and the records that cite it are told.
+
+Neither is done while a phone waits. A photo is claimed, looked at outside any transaction, and its facts are kept; then
+the records that cite it are compared with them, many at once. Any number of processes may do so side by side.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from sync import journal, photo_notes, pictures
+from sync.journal import Change, record_digest
+from sync.models import (
+    AnnouncedPhoto,
+    Incident,
+    Patrol,
+    Photo,
+    PhotoFacts,
+    VendorWarning,
+    among,
+    update_rows,
+)
+from sync.photo_notes import Cited, Note
+from sync.pictures import Facts
+from sync.store import Store, derivative_key, photo_key
+from sync.verdicts import Record
+
+#: Who claimed a photo and has not told by then what it says is taken for dead.
+CLAIM_HOLDS = dt.timedelta(minutes=5)
+#: Records compared in one transaction: a phone that amends one of them waits for no more than that.
+MOST_COMPARED = 100
+
+#: In the order in which intake locks records.
+_KINDS: Mapping[str, Any] = {"warning": VendorWarning, "incident": Incident, "patrol": Patrol}
+#: What a look gives and a row keeps.
+_TOLD = [field.name for field in fields(Facts) if field.name != "thumb"]
+_LOG = logging.getLogger(__name__)
+
+
+class Waiting(NamedTuple):
+    """How many photos nobody has looked at, and how many citations are to be compared with what is known by now."""
+
+    photos: int
+    citations: int
+
+
+def waiting(session: Session, *, now: dt.datetime) -> Waiting:
+    """What there is to do. Only asks, so that a process without work disturbs nobody."""
+    photos = select(func.count()).where(_is_free(now)).scalar_subquery()
+    citations = select(func.count()).select_from(_ready(AnnouncedPhoto.record_id).subquery()).scalar_subquery()
+    return Waiting(*session.execute(select(photos, citations)).one())
+
+
+# ---------------------------------------------------------------- looking
+
+
+def claim(session: Session, *, now: dt.datetime) -> str | None:
+    """The SHA-256 of a photo that nobody has looked at and nobody else looks at now; `None` if there is none."""
+    free = select(PhotoFacts.sha256).where(_is_free(now)).order_by(PhotoFacts.sha256).limit(1)
+    one = free.with_for_update(skip_locked=True).scalar_subquery()
+    claimed = update(PhotoFacts).where(PhotoFacts.sha256 == one, _is_free(now)).values(claimed_at=now)
+    return session.scalar(claimed.returning(PhotoFacts.sha256).execution_options(synchronize_session=False))
+
+
+def put_back(session: Session, sha256: str) -> None:
+    """The photo is nobody's again: who claimed it could not look."""
+    session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(claimed_at=None))
+
+
+def look(store: Store, sha256: str) -> Facts:
+    """What the photo says by itself; its thumb is then kept. Touches no database: it may take seconds.
+
+    Raises FileNotFoundError if the photo's bytes are gone, Busy if the store is away.
+    """
+    with store.opened(photo_key(sha256)) as file:
+        facts = pictures.look(file)
+    if facts.thumb is not None:
+        _keep(store, facts.thumb, derivative_key(sha256, "thumb"))
+    return facts
+
+
+def keep_facts(session: Session, sha256: str, facts: Facts, *, now: dt.datetime) -> None:
+    """What the photo says is known; the records that cite it can be compared."""
+    told = {name: getattr(facts, name) for name in _TOLD}
+    session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(**told, looked_at=now))
+
+
+def develop(store: Store, sha256: str, size: str) -> bytes:
+    """The photo as a JPEG of this size, a word of `pictures.SIZES`: made once, then kept in the store.
+
+    Raises PhotoNotShown if it can't be, FileNotFoundError if the photo's bytes are gone, Busy if the store is away.
+    """
+    key = derivative_key(sha256, size)
+    if store.has(key):
+        with store.opened(key) as file:
+            return file.read()
+    with store.opened(photo_key(sha256)) as file:
+        developed = pictures.develop(file, pictures.SIZES[size])
+    _keep(store, developed, key)
+    return developed
+
+
+def _keep(store: Store, picture: bytes, key: str) -> None:
+    with store.incoming() as file:
+        file.write(picture)
+        store.keep(file, key)
+
+
+def _is_free(now: dt.datetime) -> ColumnElement[bool]:
+    unclaimed = or_(PhotoFacts.claimed_at.is_(None), PhotoFacts.claimed_at < now - CLAIM_HOLDS)
+    return PhotoFacts.looked_at.is_(None) & unclaimed
+
+
+# ---------------------------------------------------------------- comparing
+
+
+def compare(session: Session, *, now: dt.datetime, most: int = MOST_COMPARED) -> int:
+    """How many citations were compared, those of so many records at most: these then have the notes on what their
+    photos say. 0: nothing is left to compare. The caller has begun a writing transaction and commits it.
+
+    A record keeps its version, for nobody changed it; the evidence chain tells of its new state.
+    """
+    chosen = session.scalars(_ready(AnnouncedPhoto.record_id).distinct().limit(most)).all()
+    if not chosen:
+        return 0
+    records = _lock(session, chosen)
+    citations = _citations(session, chosen)
+    for citation in citations:
+        _remark(records, citation)
+    _write(session, [found for found in records.values() if found.touched], now)
+    compared = [{"record_id": row.record_id, "sha256": row.sha256, "compared_at": now} for row in citations]
+    update_rows(session, AnnouncedPhoto, compared)
+    return len(citations)
+
+
+def _ready(*columns: Any) -> Select[Any]:
+    """Of the citations whose photo has arrived and was looked at, those that nobody has compared."""
+    return (
+        select(*columns)
+        .select_from(AnnouncedPhoto)
+        .join(PhotoFacts, PhotoFacts.sha256 == AnnouncedPhoto.sha256)
+        .where(AnnouncedPhoto.compared_at.is_(None), AnnouncedPhoto.received_at.is_not(None))
+        .where(PhotoFacts.looked_at.is_not(None))
+    )
+
+
+def _lock(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Record]:
+    """The records, locked as intake does it: whoever amends one, or compares it too, waits."""
+    found: dict[uuid.UUID, Record] = {}
+    for kind, model in _KINDS.items():
+        table = model.__table__
+        locked = select(table).where(among(session, table.c.id, ids)).order_by(table.c.id)
+        for row in session.execute(locked.with_for_update(key_share=True)).mappings():
+            found[row["id"]] = Record(kind, dict(row))
+    return found
+
+
+def _citations(session: Session, ids: Sequence[uuid.UUID]) -> Sequence[Any]:
+    """What is still to be compared of these records, now that they are locked."""
+    cited = (AnnouncedPhoto.record_id, AnnouncedPhoto.sha256, AnnouncedPhoto.told_at)
+    told = (PhotoFacts.__table__.c[name] for name in _TOLD)
+    ready = _ready(*cited, *told, Photo.size_bytes).join(Photo, Photo.sha256 == AnnouncedPhoto.sha256)
+    ordered = ready.order_by(AnnouncedPhoto.record_id, AnnouncedPhoto.sha256)
+    return session.execute(ordered.where(among(session, AnnouncedPhoto.record_id, ids))).all()
+
+
+def _remark(records: Mapping[uuid.UUID, Record], citation: Any) -> None:
+    """The record has what is to be remarked. One that can't be compared must not keep all others waiting for ever."""
+    try:
+        found = records[citation.record_id]
+        notes = photo_notes.compare(_facts(citation), _cited(found.state, citation))
+    except Exception:
+        _LOG.exception("photo %s can't be compared with record %s", citation.sha256, citation.record_id)
+        return
+    if notes:
+        found.touched = True
+        found.state["notes"] = [*found.state["notes"], *notes]
+        found.state["note_codes"] = sorted({note["code"] for note in found.state["notes"]})
+
+
+def _facts(row: Any) -> Facts:
+    told = {name: getattr(row, name) for name in _TOLD}
+    return Facts(**told | {"flags": tuple(row.flags)})
+
+
+def _cited(state: Mapping[str, Any], citation: Any) -> Cited:
+    photo = next(photo for photo in state["photos"] if photo["sha256"] == citation.sha256)
+    return Cited(
+        sha256=citation.sha256,
+        type=photo["type"],
+        size_bytes=photo["bytes"],
+        kept_bytes=citation.size_bytes,
+        occurred_at=state["occurred_at"],
+        occurred_error_ms=state["occurred_error_ms"],
+        off_ms=_off_ms(state["notes"]),
+        told_at=citation.told_at,
+        lon=state["lon"],
+        lat=state["lat"],
+        error_m=state["error_m"],
+    )
+
+
+def _off_ms(notes: Iterable[Note]) -> int | None:
+    return next((note["off_ms"] for note in notes if note["code"] == "clock-corrected"), None)
+
+
+def _write(session: Session, touched: Sequence[Record], now: dt.datetime) -> None:
+    if not touched:
+        return
+    for kind, model in _KINDS.items():
+        states = [found.state for found in touched if found.kind == kind]
+        update_rows(session, model, [{name: state[name] for name in ("id", "notes", "note_codes")} for state in states])
+    links = journal.item_links(session, [found.state["id"] for found in touched if found.kind == "incident"])
+    journal.record(session, [_change(found, links.get(found.state["id"], [])) for found in touched], now=now)
+
+
+def _change(found: Record, links: Sequence[Mapping[str, Any]]) -> Change:
+    entity, version = str(found.state["id"]), found.state["version"]
+    return Change(found.kind, entity, [found.kind, entity, version, record_digest(found.state, links)], new=False)
