@@ -25,6 +25,7 @@ from sync.enforcement import (
     place_notes,
     township_notes,
 )
+from sync.photo_notes import PHOTO_NOTES
 from sync.places import TO_WGS84, Areas, crs_notes, location_notes, position
 from sync.revisions import Conflict, Revision, amend
 from sync.wire import CURRENT_EDITION, Operation, problem, stamp
@@ -33,8 +34,8 @@ Note = dict[str, Any]
 
 #: Creates before what changes them, parents before children: the order in which one batch makes most sense.
 RANK = {"patrol.create": 0, "incident.create": 1, "warning.create": 2}
-#: Notes on how a record came about; an amend leaves them, all others are judged anew.
-LASTING_NOTES = frozenset(
+#: Notes on how a record came about and on its photos; an amend leaves them, all others are judged anew.
+LASTING_NOTES = PHOTO_NOTES | frozenset(
     {
         *("clock-corrected", "clock-unknown", "no-fix", "poor-accuracy", "mock-location"),
         *("crs-undeclared", "crs-doubtful", "counter-reused", "photo-too-large"),
