@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from random import Random
 from urllib.parse import urlsplit
@@ -23,7 +22,7 @@ from sync import accounts
 from sync.models import begin_write
 from tests.conftest import opened
 from tests.demo.instance import set_up
-from tests.demo.network import FINE, REPEATED, SWALLOWED, BadNetwork, Trouble, weather
+from tests.demo.network import FINE, REPEATED, SWALLOWED, BadNetwork, Trouble
 from tests.demo.people import YINONG
 from tests.demo.phone import Clock, Line, Offline, Phone, Refused, utc_now
 from tests.demo.photos import draw
@@ -185,13 +184,6 @@ def test_out_of_reach_everything_stays_in_the_outbox_and_the_phone_rests_longer_
     phone.line = Line(ground.server)
     phone.sync()
     assert _all_is_well(phone, 3)
-
-
-def test_the_same_seed_makes_the_same_weather() -> None:
-    one, same, other = (list(islice(weather(seed, 0.5), 40)) for seed in ("a", "a", "b"))
-    assert one == same != other
-    assert FINE in one
-    assert set(one) != {FINE}
 
 
 # ---------------------------------------------------------------- large batches
