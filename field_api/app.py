@@ -1,4 +1,4 @@
-"""The app, put together: the ground floor first, then one blueprint per noun, then the operator's commands."""
+"""The app, put together: the ground floor, one blueprint per noun, what goes on behind them, operators' commands."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from field_api import (
     api_document,
     batches,
     commands,
+    darkroom,
     database,
     exports,
     health,
     identity,
     patrol_log,
+    photos,
     sign_in,
     storage,
     uploads,
@@ -24,7 +26,7 @@ from field_api import (
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
-NOUNS: tuple[Any, ...] = (sign_in, batches, uploads, patrol_log, exports, health, api_document)
+NOUNS: tuple[Any, ...] = (sign_in, batches, uploads, patrol_log, photos, exports, health, api_document)
 
 
 def create_app(settings: Settings) -> Flask:
@@ -39,6 +41,7 @@ def create_app(settings: Settings) -> Flask:
     answers.init_app(app)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
+    darkroom.init_app(app, settings)
     commands.register(app)
     if settings.trusted_proxies:
         proxies = settings.trusted_proxies

@@ -6,6 +6,7 @@ asked for or read from standard input: an argument could be seen by everyone on 
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 import sys
 import uuid
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import orjson
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 from sqlalchemy.orm import Session
 
 import migrations
 from field_api.database import db
-from sync import accounts, evidence, journal, reference
+from sync import access_log, accounts, evidence, journal, reference
+from sync.clock import LOCAL_ZONE
 from sync.models import ROLES, begin_read, begin_write
 from sync.problems import Problem
 
@@ -212,3 +215,30 @@ def verify(earlier: evidence.HeadOfChain | None) -> None:
         raise click.ClickException(f"The evidence was changed: {found}") from None
     head = evidence.head(session)
     click.echo(f"{head.number}:{head.hash.hex()}")
+
+
+# ---------------------------------------------------------------- photos
+
+
+@_command("look-at-photos")
+def look_at_photos() -> None:
+    """Look at every photo that nobody has looked at yet, and tell the records that cite them what they say.
+
+    The servers do so by themselves unless FIELD_API_LOOK_EVERY_S is 0.
+    """
+    _begun(begin_read).rollback()
+    for left in current_app.extensions["darkroom"].rounds():
+        click.echo(f"{left.photos} photos to look at, {left.citations} citations to compare", err=True)
+    click.echo("Nothing waits to be looked at.")
+
+
+@_command("access-log")
+@click.option("--photo", "sha256", metavar="SHA256", help="Only who took out this photo.")
+@click.option("--since", type=Day(), help="Only from this day on (Asia/Shanghai).")
+def read_access_log(sha256: str | None, since: dt.date | None) -> None:
+    """Print who took out what has to be accounted for, such as originals of photos, as CSV, oldest first."""
+    since_at = dt.datetime.combine(since, dt.time(), LOCAL_ZONE) if since else None
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(access_log.Entry._fields)
+    for at, *entry, details in access_log.entries(_begun(begin_read), entity=sha256, since_at=since_at):
+        lines.writerow([at.isoformat(), *entry, orjson.dumps(details).decode()])

@@ -41,14 +41,14 @@ def enter(
     session.execute(insert(AccessEntry).values(**entry, details=dict(details), address=address))
 
 
-def entries(session: Session, *, entity: str | None = None, since: dt.datetime | None = None) -> Iterator[Entry]:
+def entries(session: Session, *, entity: str | None = None, since_at: dt.datetime | None = None) -> Iterator[Entry]:
     """What was entered, oldest first, of one entity or of all; read piece by piece."""
     columns = (AccessEntry.action, AccessEntry.entity, AccessEntry.address, AccessEntry.details)
     asked = select(AccessEntry.at, Account.username, *columns).join(Account, Account.id == AccessEntry.account_id)
     if entity is not None:
         asked = asked.where(AccessEntry.entity == entity)
-    if since is not None:
-        asked = asked.where(AccessEntry.at >= since)
+    if since_at is not None:
+        asked = asked.where(AccessEntry.at >= since_at)
     ordered = asked.order_by(AccessEntry.at, AccessEntry.id).execution_options(yield_per=_CHUNK)
     with session.execute(ordered) as rows:
         for row in rows:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -30,6 +32,7 @@ from sync.models import (
 )
 from sync.photo_notes import Cited, Note
 from sync.pictures import Facts
+from sync.problems import Busy
 from sync.store import Store, derivative_key, photo_key
 from sync.verdicts import Record
 
@@ -38,10 +41,14 @@ CLAIM_HOLDS = dt.timedelta(minutes=5)
 #: Records compared in one transaction: a phone that amends one of them waits for no more than that.
 MOST_COMPARED = 100
 
+#: A picture is waited for this long, s.
+LONGEST_TURN_S = 10
+_DEVELOPING = threading.Lock()
+
 #: In the order in which intake locks records.
 _KINDS: Mapping[str, Any] = {"warning": VendorWarning, "incident": Incident, "patrol": Patrol}
 #: What a look gives and a row keeps.
-_TOLD = [field.name for field in fields(Facts) if field.name != "thumb"]
+TOLD = [field.name for field in fields(Facts) if field.name != "thumb"]
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,6 +57,19 @@ class Waiting(NamedTuple):
 
     photos: int
     citations: int
+
+
+class Kept(NamedTuple):
+    """A photo that is kept: its size, and its format by content once somebody has looked."""
+
+    size_bytes: int
+    format: str | None
+
+
+def kept(session: Session, sha256: str) -> Kept:
+    """What is known of a photo that has arrived."""
+    known = select(Photo.size_bytes, PhotoFacts.format).outerjoin(PhotoFacts, PhotoFacts.sha256 == Photo.sha256)
+    return Kept(*session.execute(known.where(Photo.sha256 == sha256)).one())
 
 
 def waiting(session: Session, *, now: dt.datetime) -> Waiting:
@@ -89,23 +109,46 @@ def look(store: Store, sha256: str) -> Facts:
 
 def keep_facts(session: Session, sha256: str, facts: Facts, *, now: dt.datetime) -> None:
     """What the photo says is known; the records that cite it can be compared."""
-    told = {name: getattr(facts, name) for name in _TOLD}
+    told = {name: getattr(facts, name) for name in TOLD}
     session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(**told, looked_at=now))
 
 
 def develop(store: Store, sha256: str, size: str) -> bytes:
     """The photo as a JPEG of this size, a word of `pictures.SIZES`: made once, then kept in the store.
 
-    Raises PhotoNotShown if it can't be, FileNotFoundError if the photo's bytes are gone, Busy if the store is away.
+    Raises PhotoNotShown if it can't be, FileNotFoundError if the photo's bytes are gone, Busy if the store is away or
+    too many others are being made.
     """
     key = derivative_key(sha256, size)
-    if store.has(key):
-        with store.opened(key) as file:
-            return file.read()
+    picture = _found(store, key)
+    if picture is None:
+        with _turn():
+            picture = _found(store, key) or _developed(store, sha256, size)
+    return picture
+
+
+def _found(store: Store, key: str) -> bytes | None:
+    with suppress(FileNotFoundError), store.opened(key) as file:
+        return file.read()
+    return None
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """One at a time develops: a large photo takes up to 200 MB, and there are about as many processes as processors."""
+    if not _DEVELOPING.acquire(timeout=LONGEST_TURN_S):
+        raise Busy("too many pictures are being made")
+    try:
+        yield
+    finally:
+        _DEVELOPING.release()
+
+
+def _developed(store: Store, sha256: str, size: str) -> bytes:
     with store.opened(photo_key(sha256)) as file:
-        developed = pictures.develop(file, pictures.SIZES[size])
-    _keep(store, developed, key)
-    return developed
+        picture = pictures.develop(file, pictures.SIZES[size])
+    _keep(store, picture, derivative_key(sha256, size))
+    return picture
 
 
 def _keep(store: Store, picture: bytes, key: str) -> None:
@@ -166,7 +209,7 @@ def _lock(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Record]
 def _citations(session: Session, ids: Sequence[uuid.UUID]) -> Sequence[Any]:
     """What is still to be compared of these records, now that they are locked."""
     cited = (AnnouncedPhoto.record_id, AnnouncedPhoto.sha256, AnnouncedPhoto.told_at)
-    told = (PhotoFacts.__table__.c[name] for name in _TOLD)
+    told = (PhotoFacts.__table__.c[name] for name in TOLD)
     ready = _ready(*cited, *told, Photo.size_bytes).join(Photo, Photo.sha256 == AnnouncedPhoto.sha256)
     ordered = ready.order_by(AnnouncedPhoto.record_id, AnnouncedPhoto.sha256)
     return session.execute(ordered.where(among(session, AnnouncedPhoto.record_id, ids))).all()
@@ -187,7 +230,7 @@ def _remark(records: Mapping[uuid.UUID, Record], citation: Any) -> None:
 
 
 def _facts(row: Any) -> Facts:
-    told = {name: getattr(row, name) for name in _TOLD}
+    told = {name: getattr(row, name) for name in TOLD}
     return Facts(**told | {"flags": tuple(row.flags)})
 
 

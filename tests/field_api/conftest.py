@@ -29,12 +29,13 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Flask]
     made: list[Flask] = []
 
     def make(**settings: Any) -> Flask:
-        given = {"secret": SECRET, "database_url": database_url, "store_folder": tmp_path / "photos"} | settings
-        made.append(create_app(Settings(**given)))
+        here = {"database_url": database_url, "store_folder": tmp_path / "photos"}
+        made.append(create_app(Settings(**{"secret": SECRET, "look_every_s": 0} | here | settings)))
         return made[-1]
 
     yield make
     for app in made:
+        app.extensions["darkroom"].close()
         with app.app_context():
             db.engine.dispose()
 

@@ -1,0 +1,145 @@
+"""Photos are looked at behind the requests, so that no phone waits for a decoder: by one thread in every process.
+
+It starts with the first request of its process, thus after any fork. Processes share the work; where none shall do it
+(`FIELD_API_LOOK_EVERY_S=0`), `flask look-at-photos` does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime as dt
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from flask import Flask
+from sqlalchemy.orm import Session
+
+from field_api.database import db
+from field_api.settings import Settings
+from field_api.storage import store
+from sync import darkroom
+from sync.models import begin_write, is_busy
+from sync.problems import Busy
+
+log = logging.getLogger(__name__)
+
+#: Photos looked at before the records that cite them are told: a second or two.
+PHOTOS_PER_ROUND = 20
+#: How far the thread stands back where processors are short (nice(1): 0 to 19).
+NICENESS = 15
+#: How long a process that ends waits for the photo that is being looked at, s.
+LAST_LOOK_S = 5
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """The app has a darkroom; the first request opens it, if the settings say how often it is to look."""
+    room = app.extensions["darkroom"] = Darkroom(app, settings.look_every_s)
+    if settings.look_every_s:
+        app.before_request(room.open)
+
+
+class Darkroom:
+    """Looks at the photos that wait and tells the records that cite them: once, or every so often in a thread."""
+
+    def __init__(self, app: Flask, every_s: int) -> None:
+        self._app = app
+        self._every_s = every_s
+        self._opening = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """The thread is there. Again: nothing changes."""
+        with self._opening:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="darkroom", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
+
+    def close(self) -> None:
+        """The thread has ended; should a photo take it too long, it ends with the process."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(LAST_LOOK_S)
+
+    def rounds(self) -> Iterator[darkroom.Waiting]:
+        """Everything that waits is done, in rounds; what still waits is told before each. Needs an app context.
+
+        Raises Busy if the store is away.
+        """
+        while self._goes_on() and any(left := _waiting()):
+            yield left
+            looked = 0
+            while self._goes_on() and looked < PHOTOS_PER_ROUND and _look_at_next():
+                looked += 1
+            while self._goes_on() and _compare_some():
+                pass
+
+    def _goes_on(self) -> bool:
+        return not self._closing.is_set()
+
+    def _run(self) -> None:
+        _step_back()
+        while not self._closing.wait(self._every_s):
+            try:
+                with self._app.app_context():
+                    for _ in self.rounds():
+                        pass
+            except Exception as error:
+                passing = isinstance(error, Busy) or is_busy(error)
+                log.warning("photos wait to be looked at: %s", error, exc_info=None if passing else error)
+
+
+def _step_back() -> None:
+    """Requests come first. Elsewhere than on Linux it would be the whole process that stands back."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def _waiting() -> darkroom.Waiting:
+    with Session(db.engine) as session:
+        return darkroom.waiting(session, now=_now())
+
+
+def _look_at_next() -> bool:
+    """Whether there was a photo that nobody had looked at."""
+    with _writing() as session:
+        sha256 = darkroom.claim(session, now=_now())
+    if sha256 is None:
+        return False
+    try:
+        facts = darkroom.look(store(), sha256)
+    except FileNotFoundError:
+        log.error("photo %s has no bytes; flask check-store tells which others", sha256)
+        return True
+    except Busy:
+        with _writing() as session:
+            darkroom.put_back(session, sha256)
+        raise
+    with _writing() as session:
+        darkroom.keep_facts(session, sha256, facts, now=_now())
+    return True
+
+
+def _compare_some() -> bool:
+    """Whether there were citations to compare."""
+    with _writing() as session:
+        return darkroom.compare(session, now=_now()) > 0
+
+
+@contextmanager
+def _writing() -> Iterator[Session]:
+    """A session of its own, committed at the end."""
+    with Session(db.engine) as session:
+        begin_write(session)
+        yield session
+        session.commit()
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
