@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import re
+import socket
 import sys
 import time
 import zlib
@@ -24,10 +25,16 @@ from sync.problems import BodyTruncated, DigestMismatch, Malformed, Problem, Uns
 
 #: A line on which nothing moves is given up after this, s. A phone with a bad network goes on within it or sends again.
 LONGEST_SILENCE_S = 30
+#: So long may nothing come before whoever reads a body is told, s.
+PAUSE_S = 2
 #: A refusal waits this long for what is still being said, s.
 LONGEST_HEARD_S = 20
 #: Read at once, bytes.
 PIECE_BYTES = 64 * 1024
+#: The smallest piece of a slow line, bytes: gunicorn gives out what it has by the KiB.
+LEAST_PIECE_BYTES = 1024
+#: A piece that came sooner is followed by a larger one, s; one that came later by a smaller one.
+SOON_S, LATE_S = 0.1, 1.0
 #: How much of a body that is refused is heard out, bytes.
 MOST_HEARD_BYTES = 32 * 1024 * 1024
 #: The member of a Content-Digest (RFC 9530) that is understood; others are passed over.
@@ -35,18 +42,87 @@ _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
 
 
 def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
-    """The body's bytes as they come. Raises `too_large`, or BodyTruncated when fewer came than were announced."""
+    """The body's bytes as they come; an empty piece where nothing came for PAUSE_S, if the server lets us see that.
+
+    Raises `too_large`, or BodyTruncated when fewer came than were announced, after all that came.
+    """
     request.max_content_length = sys.maxsize  # counted here, where the problem has a code of its own
     announced, seen = request.content_length, 0
     if announced is not None and announced > most_bytes:
         raise too_large(bytes=announced, most_bytes=most_bytes)
-    while piece := _next_piece(seen, announced):
-        seen += len(piece)
-        if seen > most_bytes:
-            raise too_large(most_bytes=most_bytes)
-        yield piece
+    try:
+        for piece in _as_it_comes(announced):
+            seen += len(piece)
+            if seen > most_bytes:
+                raise too_large(most_bytes=most_bytes)
+            yield piece
+    except _LineDied as error:
+        raise BodyTruncated(received_bytes=seen, announced_bytes=announced) from error
     if announced is not None and seen < announced:
         raise BodyTruncated(received_bytes=seen, announced_bytes=announced)
+
+
+class _LineDied(Exception):
+    """The line died, or what comes makes no sense."""
+
+
+class _Silence(_LineDied):
+    """Nothing comes, and the line may be alive or not."""
+
+
+def _as_it_comes(announced: int | None) -> Iterator[bytes]:
+    line: socket.socket | None = request.environ.get("gunicorn.socket")
+    if line is None or announced is None:  # a body in chunks can't be read on once a read has failed
+        return iter(lambda: _next_piece(PIECE_BYTES), b"")
+    return _listen(line)
+
+
+def _listen(line: socket.socket) -> Iterator[bytes]:
+    """What comes on a line of gunicorn's: pieces of the size that comes within a second, empty ones in silence.
+
+    A read that is asked for more than has come waits for the rest, so a slow line is asked for little.
+    """
+    size, silences = LEAST_PIECE_BYTES, 0
+    line.settimeout(PAUSE_S)
+    try:
+        while silences * PAUSE_S < LONGEST_SILENCE_S:
+            asked_at = time.monotonic()
+            try:
+                piece = _next_piece(size)
+            except _LineDied as error:
+                for piece in _left(line):
+                    silences = 0
+                    yield piece
+                if not isinstance(error, _Silence):
+                    raise
+                silences += 1
+                yield b""
+                continue
+            if not piece:
+                return
+            silences, size = 0, _fitting(size, time.monotonic() - asked_at)
+            yield piece
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RD)  # nobody waits for it again
+        raise _Silence
+    finally:
+        with suppress(OSError):  # it may be closed by now
+            line.settimeout(LONGEST_SILENCE_S)
+
+
+def _left(line: socket.socket) -> Iterator[bytes]:
+    """What gunicorn had read when the line fell silent or died."""
+    line.settimeout(0)
+    with suppress(_LineDied):
+        while piece := _next_piece(LEAST_PIECE_BYTES):
+            yield piece
+    line.settimeout(PAUSE_S)
+
+
+def _fitting(size: int, took_s: float) -> int:
+    if took_s < SOON_S:
+        return min(size * 4, PIECE_BYTES)
+    return max(size // 4, LEAST_PIECE_BYTES) if took_s > LATE_S else size
 
 
 def hang_up_on_silence() -> None:
@@ -67,18 +143,18 @@ def hear_out() -> None:
     """
     request.max_content_length = sys.maxsize
     left, until = MOST_HEARD_BYTES, time.monotonic() + LONGEST_HEARD_S
-    with suppress(BodyTruncated):
-        while left > 0 and time.monotonic() < until and (piece := _next_piece(0, None)):
+    with suppress(_LineDied):
+        while left > 0 and time.monotonic() < until and (piece := _next_piece(PIECE_BYTES)):
             left -= len(piece)
 
 
-def _next_piece(seen: int, announced: int | None) -> bytes:
-    """The next bytes of the body, none at its end. A line that died, or chunks that are none: each server raises
-    something else for it."""
+def _next_piece(size: int) -> bytes:
+    """The next bytes of the body, none at its end. Each server raises something else for a line that died, or for
+    chunks that are none; werkzeug wraps it."""
     try:
-        return request.stream.read(PIECE_BYTES)
+        return request.stream.read(size)
     except Exception as error:
-        raise BodyTruncated(received_bytes=seen, announced_bytes=announced) from error
+        raise (_Silence if isinstance(error.__context__, TimeoutError) else _LineDied) from error
 
 
 def whole(most_bytes: int, too_large: type[Problem]) -> bytes:
