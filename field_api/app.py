@@ -17,6 +17,7 @@ from field_api import (
     exports,
     health,
     identity,
+    origins,
     patrol_log,
     photos,
     sign_in,
@@ -39,6 +40,7 @@ def create_app(settings: Settings) -> Flask:
     identity.init_app(app, settings)
     api = api_document.init_app(app)
     answers.init_app(app)
+    origins.init_app(app, settings)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     darkroom.init_app(app, settings)

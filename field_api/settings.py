@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 INSTANCE_FOLDER = Path(__file__).resolve().parent.parent / "instance"
 #: HS256 keys shorter than the hash weaken it (RFC 7518 §3.2).
 SECRET_MIN_BYTES = 32
+#: An origin as browsers write it (RFC 6454 §6.2): no path, no capitals, and `*` is none.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 #: Variables that are not `FIELD_API_` and the name in capitals.
 _VARIABLES = {
     "database_url": "DATABASE_URL",
@@ -78,6 +81,14 @@ class Settings:
         for name, value in vars(self).items():
             if isinstance(value, int) and value < (name not in _MAY_BE_ZERO):
                 raise SettingsInvalid(f"{variable(name)} is too small: {value}")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise SettingsInvalid(f"{variable('cors_origins')}: no origin, as in https://desk.example: {origin!r}")
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins whose pages may call the API from a browser."""
+        return frozenset(self.cors_origins.split())
 
     @classmethod
     def from_environment(cls, env: Mapping[str, str]) -> Settings:

@@ -26,7 +26,7 @@ OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
-GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies"}
+GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins"}
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
 HANDED_ON = {"sqlalchemy.orm", "sqlalchemy.orm.Session", "sqlalchemy.exc", "sqlalchemy.exc.SQLAlchemyError"}
