@@ -229,7 +229,7 @@ def look_at_photos() -> None:
     _begun(begin_read).rollback()
     for left in current_app.extensions["darkroom"].rounds():
         click.echo(f"{left.photos} photos to look at, {left.citations} citations to compare", err=True)
-    click.echo("Nothing waits to be looked at.")
+    click.echo("Nothing more can be looked at now.")
 
 
 @_command("access-log")

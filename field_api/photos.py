@@ -32,6 +32,8 @@ blueprint = Blueprint("photos", __name__, url_prefix="/api/v1/photos", descripti
 
 #: Who may have the very bytes, with whatever else stands in them.
 ORIGINAL_ROLES = ("reviewer", "supervisor")
+#: How long a request waits while the pictures of others are made, s.
+PATIENCE_S = 10
 #: How long a browser shows a picture without asking again, s. Whoever may no longer see the record may until then.
 FRESH_S = 3600
 #: What is sent runs nothing, wherever it is opened: a photo may be a web page too.
@@ -90,7 +92,7 @@ def _picture(sha256: str, size: str) -> Response:
     if request.if_none_match.contains_weak(etag):
         answer = Response(status=304)
     else:
-        answer = Response(darkroom.develop(store(), sha256, size), mimetype="image/jpeg")
+        answer = Response(darkroom.develop(store(), sha256, size, patience_s=PATIENCE_S), mimetype="image/jpeg")
     answer.set_etag(etag)
     answer.cache_control.private = True
     answer.cache_control.max_age = FRESH_S

@@ -41,8 +41,6 @@ CLAIM_HOLDS = dt.timedelta(minutes=5)
 #: Records compared in one transaction: a phone that amends one of them waits for no more than that.
 MOST_COMPARED = 100
 
-#: A picture is waited for this long, s.
-LONGEST_TURN_S = 10
 _DEVELOPING = threading.Lock()
 
 #: In the order in which intake locks records.
@@ -113,16 +111,16 @@ def keep_facts(session: Session, sha256: str, facts: Facts, *, now: dt.datetime)
     session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(**told, looked_at=now))
 
 
-def develop(store: Store, sha256: str, size: str) -> bytes:
+def develop(store: Store, sha256: str, size: str, *, patience_s: float) -> bytes:
     """The photo as a JPEG of this size, a word of `pictures.SIZES`: made once, then kept in the store.
 
     Raises PhotoNotShown if it can't be, FileNotFoundError if the photo's bytes are gone, Busy if the store is away or
-    too many others are being made.
+    others are still being made after `patience_s`.
     """
     key = derivative_key(sha256, size)
     picture = _found(store, key)
     if picture is None:
-        with _turn():
+        with _turn(patience_s):
             picture = _found(store, key) or _developed(store, sha256, size)
     return picture
 
@@ -134,10 +132,10 @@ def _found(store: Store, key: str) -> bytes | None:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
-    """One at a time develops: a large photo takes up to 200 MB, and there are about as many processes as processors."""
-    if not _DEVELOPING.acquire(timeout=LONGEST_TURN_S):
-        raise Busy("too many pictures are being made")
+def _turn(patience_s: float) -> Iterator[None]:
+    """One at a time develops: a large photo takes much memory, and there are about as many processes as processors."""
+    if not _DEVELOPING.acquire(timeout=patience_s):
+        raise Busy("many pictures are being made")
     try:
         yield
     finally:

@@ -7,9 +7,10 @@ import hashlib
 import io
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from PIL import Image
@@ -21,7 +22,7 @@ from sync.evidence import verify
 from sync.models import AnnouncedPhoto, FeedEntry, Head, Incident, Link, PhotoFacts, SignedIn, begin_write
 from sync.patrol_log import Selection, one, page
 from sync.pictures import Facts
-from sync.problems import PhotoNotShown
+from sync.problems import Busy, PhotoNotShown
 from sync.store import Folder, Store, derivative_key, photo_key
 from tests.builders import make_account, make_lists, make_signed_in
 from tests.counting import count_statements
@@ -218,24 +219,54 @@ def test_facts_come_back_from_the_database_as_they_were(session: Session, office
 @pytest.mark.parametrize("size", ["thumb", "screen"])
 def test_a_picture_is_developed_once(store: Store, tmp_path: Path, size: str) -> None:
     sha256 = kept(store, drawn())
-    first = darkroom.develop(store, sha256, size)
+    first = darkroom.develop(store, sha256, size, patience_s=5)
     assert max(Image.open(io.BytesIO(first)).size) == {"thumb": 320, "screen": 640}[size]
     (tmp_path / "photos" / photo_key(sha256)).unlink()
-    assert darkroom.develop(store, sha256, size) == first
+    assert darkroom.develop(store, sha256, size, patience_s=5) == first
 
 
 def test_what_can_not_be_shown_is_told_and_nothing_is_kept_of_it(store: Store) -> None:
     sha256 = kept(store, b"not a picture")
     with pytest.raises(PhotoNotShown):
-        darkroom.develop(store, sha256, "screen")
+        darkroom.develop(store, sha256, "screen", patience_s=5)
     assert list(store.keys()) == [photo_key(sha256)]
+
+
+class Stalled(Folder):
+    """A folder that opens nothing before it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked, self.goes_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def opened(self, key: str) -> Iterator[IO[bytes]]:
+        if key == photo_key(key[-64:]):
+            self.asked.set()
+            self.goes_on.wait(30)
+        with super().opened(key) as file:
+            yield file
+
+
+def test_pictures_are_made_one_at_a_time_and_nobody_waits_for_ever(tmp_path: Path) -> None:
+    store = Stalled(tmp_path / "photos")
+    first, second = kept(store, drawn("teal")), kept(store, drawn("navy"))
+    made: list[bytes] = []
+    thread = threading.Thread(target=lambda: made.append(darkroom.develop(store, first, "screen", patience_s=5)))
+    thread.start()
+    assert store.asked.wait(30)
+    with pytest.raises(Busy):
+        darkroom.develop(store, second, "screen", patience_s=0.05)
+    store.goes_on.set()
+    thread.join(30)
+    assert darkroom.develop(store, second, "screen", patience_s=5) != made[0]
 
 
 def test_bytes_that_are_gone_are_not_mistaken_for_a_photo_that_can_not_be_decoded(store: Store) -> None:
     with pytest.raises(FileNotFoundError):
         darkroom.look(store, name(1))
     with pytest.raises(FileNotFoundError):
-        darkroom.develop(store, name(1), "thumb")
+        darkroom.develop(store, name(1), "thumb", patience_s=5)
 
 
 # ---------------------------------------------------------------- comparing
