@@ -1,8 +1,8 @@
 """What every test stands on: two real databases, empty for each test, and one moment in time.
 
 `engine` (and with it `session`) runs a test twice, on SQLite and on PostgreSQL. Where PostgreSQL is missing its half is
-skipped, loudly, unless `CI` or `REQUIRE_POSTGRESQL` is set: then it fails. Rows to begin with are made by
-`tests/builders.py`.
+skipped, loudly, unless `CI` or `REQUIRE_POSTGRESQL` is set: then it fails. The same holds for Node and `REQUIRE_NODE`.
+Rows to begin with are made by `tests/builders.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import datetime as dt
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import Engine, create_engine, make_url
@@ -21,10 +23,11 @@ from sqlalchemy.orm import Session
 from migrations import upgrade
 from sync import journal
 from sync.models import Base, begin_write, prepare
-from tests import cluster
+from sync.store import Folder, Store
+from tests import cluster, seaweed
 
 NO_POSTGRESQL = "no PostgreSQL server with PostGIS on this machine, and no TEST_DATABASE_URL"
-_missed = pytest.StashKey[bool]()
+_missed = pytest.StashKey[set[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -42,19 +45,23 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[cluster.Server]:
         elif folder := cluster.binaries():
             yield stack.enter_context(cluster.private(folder))
         else:
-            request.config.stash[_missed] = True
-            (pytest.fail if postgresql_is_required() else pytest.skip)(NO_POSTGRESQL)
+            do_without(request.config, NO_POSTGRESQL, required_by="REQUIRE_POSTGRESQL")
 
 
-def postgresql_is_required() -> bool:
-    return any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", "REQUIRE_POSTGRESQL"))
+def do_without(config: pytest.Config, missing: str, *, required_by: str) -> NoReturn:
+    """The test is skipped for what is missing, and the summary says so; with `CI` or that variable set it fails."""
+    config.stash.setdefault(_missed, set()).add(missing)
+    if any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", required_by)):
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.stash.get(_missed, False):
-        terminalreporter.section("HALF OF THE TESTS DID NOT RUN", sep="!", red=True, bold=True)
-        terminalreporter.line(f"PostgreSQL was not tested: {NO_POSTGRESQL}.")
-        terminalreporter.line(".ci/run installs it and leaves nothing out.")
+    if missed := config.stash.get(_missed, set()):
+        terminalreporter.section("NOT ALL TESTS DID RUN", sep="!", red=True, bold=True)
+        for missing in sorted(missed):
+            terminalreporter.line(f"{missing}.")
+        terminalreporter.line(".ci/run installs what is missing and leaves nothing out.")
 
 
 @pytest.fixture(scope="session")
@@ -121,3 +128,19 @@ def session(engine: Engine) -> Iterator[Session]:
     """A bare session; commits and `begin_write` are the test's own business."""
     with Session(engine) as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[seaweed.Server]:
+    """A real S3 server with a bucket, for as long as the tests run; each test takes a prefix of its own."""
+    with seaweed.running() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store: a folder, then a bucket."""
+    if request.param == "folder":
+        return Folder(tmp_path / "photos")
+    server: seaweed.Server = request.getfixturevalue("s3")
+    return server.bucket(uuid.uuid4().hex)
