@@ -2,6 +2,7 @@
 
 python -m tests.bench                                          everything, on both databases
 python -m tests.bench push --rows 20000 --database postgresql  one part of it
+python -m tests.bench photos --database postgresql             the parts that send photos
 """
 
 from __future__ import annotations
@@ -11,100 +12,25 @@ import datetime as dt
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from sync import evidence, patrol_log
 from sync.models import Account, SignedIn, begin_read, prepare
 from sync.patrol_log import Selection
-from tests.bench import floors, pages, phones, profile
-from tests.bench.day import BATCH, PER_PATROL, Days, Ground, Sender, senders
-from tests.bench.places import PASSWORD, READER, Databases, Gunicorn, cpu_s, databases, serving
+from tests.bench import floors, pages, phones, photos, profile
+from tests.bench.day import BATCH, PER_PATROL, Ground, senders
+from tests.bench.places import PASSWORD, READER, cpu_s, databases, serving
+from tests.bench.run import Bench, backends, rate, ratio, tell
 from tests.demo import demo_list
-
-#: The server goes through these batches of each phone before anything is measured.
-WARM_UP = range(9_000, 9_001)
-#: Batches of each phone that are made at once while a database is filled.
-STRETCH = 5
-
-
-@dataclass(frozen=True)
-class Bench:
-    """One run: the phones in their own process, databases of one kind, how much of what."""
-
-    client: ProcessPoolExecutor
-    databases: Databases
-    ground: Ground
-    senders: Sequence[Sender]
-    rows: int
-    existing: int
-    repeats: int
-
-    def batches(self, incidents: int) -> range:
-        """The batches of each phone that make up so many incidents."""
-        return range(-(-incidents // (BATCH * len(self.senders))))
-
-    def days(self, seed: str) -> list[Days]:
-        now = dt.datetime.now(dt.UTC)
-        return [Days(self.ground, sender, seed, now) for sender in self.senders]
-
-    def run(self, work: Callable[..., Any], *given: Any) -> Any:
-        """What the work gives, done in the client's process."""
-        return self.client.submit(work, *given).result()
-
-    def warm(self, server: Gunicorn) -> dict[str, str]:
-        """A token for every phone; each worker has taken batches."""
-        tokens: dict[str, str] = self.run(phones.sign_in, server.address, self.senders, PASSWORD)
-        self.run(phones.push, server.address, tokens, self.days(f"warm-up {server.pid}"), WARM_UP)
-        return tokens
-
-    @cached_property
-    def filled(self) -> str:
-        """A database with all the incidents that are to be there already; nearly all photos have arrived."""
-        url, rates = self.databases.new(), []
-        with serving(url) as server:
-            tokens = self.run(phones.sign_in, server.address, self.senders, PASSWORD)
-            numbers = self.batches(self.existing)
-            for start in range(0, len(numbers), STRETCH):
-                stretch = numbers[start : start + STRETCH]
-                pushed = self.run(phones.push, server.address, tokens, self.days("fill"), stretch)
-                rates.append(pushed.rate)
-            memory_mb = server.peak_mb()
-        _photos_arrive(url)
-        filled = len(numbers) * len(self.senders) * BATCH
-        tell(f"filled with {filled:,}", f"{median(rates):,.0f}/s", f"the last {rates[-1]:,.0f}/s")
-        tell("worker memory", f"at most {memory_mb:,.0f} MB")
-        return url
-
-
-def _photos_arrive(url: str) -> None:
-    """All photos announced have arrived, but one in 256."""
-    engine = prepare(create_engine(url))
-    columns, those = "(sha256, size_bytes, received_at, officer_id)", "WHERE sha256 >= '01'"
-    with engine.begin() as connection:
-        arrived = f"SELECT sha256, 1000000, announced_at, officer_id FROM announced_photos {those}"
-        connection.execute(text(f"INSERT INTO photos {columns} {arrived} ON CONFLICT DO NOTHING"))
-        connection.execute(text(f"UPDATE announced_photos SET received_at = announced_at {those}"))
-        connection.execute(text("ANALYZE"))
-    engine.dispose()
-
-
-def _backends(url: str) -> list[int]:
-    """The processes of the database; SQLite has none."""
-    if "postgresql" not in url:
-        return []
-    with closing(floors.connect(url)) as connection:
-        return [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")]
-
 
 # ---------------------------------------------------------------- the parts
 
@@ -120,10 +46,10 @@ def push(bench: Bench) -> None:
         indexed.append(floors.insert_rate(url, rows, indexes=floors.INDEXES))
         with serving(url) as server:
             tokens = bench.warm(server)
-            backends = _backends(url)
-            before_s = server.cpu_s(), cpu_s(backends)
+            of_database = backends(url)
+            before_s = server.cpu_s(), cpu_s(of_database)
             pushes.append(bench.run(phones.push, server.address, tokens, days, numbers))
-            after_s = server.cpu_s(), cpu_s(backends)
+            after_s = server.cpu_s(), cpu_s(of_database)
             again.append(bench.run(partial(phones.push, replayed=True), server.address, tokens, days, numbers))
             memory_mb = server.peak_mb()
         print(f"    {pushes[-1].rate:,.0f}/s, again {again[-1].rate:,.0f}/s, floor {indexed[-1]:,.0f}/s", flush=True)
@@ -252,28 +178,16 @@ def steps(bench: Bench) -> None:
     profile.take(bench.databases.new(), bench.days("profile")[0], bench.batches(len(bench.senders) * 10_000))
 
 
-PARTS = {part.__name__: part for part in (push, existing, lists, exports, verify, steps)}
-
-
-# ---------------------------------------------------------------- printing
-
-
-def tell(what: str, *figures: str) -> None:
-    print(f"  {what:36}" + "".join(f"{figure:>26}" for figure in figures), flush=True)
-
-
-def rate(found: Sequence[float]) -> str:
-    return f"{median(found):,.0f}/s"
-
-
-def ratio(found: Sequence[float], others: Sequence[float]) -> float:
-    """The median of what each is to its neighbour of the same repeat."""
-    return median(one / other for one, other in zip(found, others, strict=True))
+PARTS = {part.__name__: part for part in (push, existing, lists, exports, verify, *photos.PARTS, steps)}
+#: Parts that go by one name.
+GROUPS = {"photos": [part.__name__ for part in photos.PARTS]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all of them if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join([*PARTS, *GROUPS])}; all if none is named"
+    )
     parser.add_argument("--database", choices=("postgresql", "sqlite"), action="append")
     parser.add_argument("--rows", type=int, default=20_000, help="incidents of one push")
     parser.add_argument("--existing", type=int, default=400_000, help="incidents that are there already")
@@ -289,9 +203,9 @@ def main() -> None:
         for kind in given.database or ("postgresql", "sqlite"):
             with databases(kind, folder, carried) as made:
                 bench = Bench(client, made, ground, carried, given.rows, given.existing, given.repeats)
-                for part in given.parts or PARTS:
-                    print(f"\n{kind}: {(PARTS[part].__doc__ or '').partition('.')[0]}", flush=True)
-                    PARTS[part](bench)
+                for name in chain.from_iterable(GROUPS.get(part, [part]) for part in given.parts or PARTS):
+                    print(f"\n{kind}: {(PARTS[name].__doc__ or '').partition('.')[0]}", flush=True)
+                    PARTS[name](bench)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,11 @@ class Gunicorn:
 
     def peak_mb(self) -> float:
         """What the largest worker held at most, MB."""
-        return max(_status_mb(pid, "VmHWM") for pid in self.workers())
+        return max(self.peaks_mb())
+
+    def peaks_mb(self) -> list[float]:
+        """What each worker held at most, MB."""
+        return [_status_mb(pid, "VmHWM") for pid in self.workers()]
 
 
 def cpu_s(pids: Sequence[int]) -> float:
@@ -131,8 +135,8 @@ def _status_mb(pid: int, name: str) -> float:
 
 
 @contextmanager
-def serving(url: str) -> Iterator[Gunicorn]:
-    """gunicorn with two workers on this database, as in production."""
+def serving(url: str, threads: int = THREADS, **also: int) -> Iterator[Gunicorn]:
+    """gunicorn with two workers on this database, as in production; `also` are settings by name."""
     with tempfile.TemporaryDirectory(prefix="field-api-store-") as store:
         port = _free_port()
         settings = {
@@ -140,11 +144,13 @@ def serving(url: str) -> Iterator[Gunicorn]:
             "FIELD_API_SECRET": "for the benchmark only, and for nothing else",
             "FIELD_API_STORE_FOLDER": store,
             "FIELD_API_ACCESS_TOKEN_S": "86400",
+            "FIELD_API_PHOTO_DAY_MAX_BYTES": str(1 << 50),
         }
         command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--no-control-socket", "--log-level", "warning"]
         command += ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
-        command += ["--workers", str(WORKERS), "--threads", str(THREADS), "--timeout", "300"]
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings)
+        command += ["--workers", str(WORKERS), "--threads", str(threads), "--timeout", "300"]
+        told = {f"FIELD_API_{name.upper()}": str(value) for name, value in also.items()}
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | settings | told)
         try:
             address = f"http://127.0.0.1:{port}"
             _wait_for(address, process)
