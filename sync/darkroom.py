@@ -41,6 +41,8 @@ CLAIM_HOLDS = dt.timedelta(minutes=5)
 #: Records compared in one transaction: a phone that amends one of them waits for no more than that.
 MOST_COMPARED = 100
 
+#: A forged photo may claim sides of up to 2^32 − 1 px; more than this no integer of PostgreSQL holds.
+MOST_KEPT_PX = 2**31 - 1
 _DEVELOPING = threading.Lock()
 
 #: In the order in which intake locks records.
@@ -108,6 +110,7 @@ def look(store: Store, sha256: str) -> Facts:
 def keep_facts(session: Session, sha256: str, facts: Facts, *, now: dt.datetime) -> None:
     """What the photo says is known; the records that cite it can be compared."""
     told = {name: getattr(facts, name) for name in TOLD}
+    told |= {side: min(told[side], MOST_KEPT_PX) for side in ("width_px", "height_px") if told[side] is not None}
     session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(**told, looked_at=now))
 
 
@@ -133,7 +136,7 @@ def _found(store: Store, key: str) -> bytes | None:
 
 @contextmanager
 def _turn(patience_s: float) -> Iterator[None]:
-    """One at a time develops: a large photo takes much memory, and there are about as many processes as processors."""
+    """One at a time: a process has memory for few, and who waited for the same picture finds it made."""
     if not _DEVELOPING.acquire(timeout=patience_s):
         raise Busy("many pictures are being made")
     try:

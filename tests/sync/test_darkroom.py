@@ -216,6 +216,15 @@ def test_facts_come_back_from_the_database_as_they_were(session: Session, office
     assert Facts(**{word: getattr(row, word) for word in darkroom.TOLD} | {"flags": tuple(row.flags)}) == facts
 
 
+def test_a_photo_that_claims_to_be_wider_than_any_is_looked_at_once_and_for_all(
+    session: Session, officer: SignedIn, now: dt.datetime
+) -> None:
+    arrive(session, officer, name(1), now)
+    looked(session, name(1), Facts(format="png", width_px=2**32 - 1, height_px=48, flags=("too-costly",)), now)
+    assert session.get_one(PhotoFacts, name(1)).width_px == darkroom.MOST_KEPT_PX
+    assert darkroom.waiting(session, now=now).photos == 0
+
+
 @pytest.mark.parametrize("size", ["thumb", "screen"])
 def test_a_picture_is_developed_once(store: Store, tmp_path: Path, size: str) -> None:
     sha256 = kept(store, drawn())
