@@ -29,6 +29,7 @@ GCJ02_SOURCES = frozenset({"amap", "gaode", "tencent"})
 # GCJ-02 is drawn on the Krasovsky 1940 ellipsoid.
 _SEMI_MAJOR_M = 6378245.0
 _ECCENTRICITY_2 = 0.00669342162296594323
+_MEAN_RADIUS_M = 6_371_008.8  # of the Earth (IUGG)
 _BD09_PI = math.pi * 3000.0 / 180.0
 _INVERSE_STEPS = 3
 # Metres per degree at 30.1° N on WGS 84: flat enough for a district of 50 km (0.3 % off at its
@@ -92,6 +93,14 @@ def _undo(forward: Callable[[float, float], LonLat], lon: float, lat: float) -> 
 
 def _same(lon: float, lat: float) -> LonLat:
     return lon, lat
+
+
+def distance_m(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
+    """Metres between two WGS 84 positions anywhere, on a sphere: up to 0.6 % off."""
+    north, other_north = math.radians(lat), math.radians(other_lat)
+    across = math.sin((other_north - north) / 2) ** 2
+    across += math.cos(north) * math.cos(other_north) * math.sin(math.radians(other_lon - lon) / 2) ** 2
+    return 2 * _MEAN_RADIUS_M * math.asin(min(1.0, math.sqrt(across)))
 
 
 #: What a declared system means, as a way to WGS 84.

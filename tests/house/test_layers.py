@@ -10,12 +10,13 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
-    {"problems"},
+    {"problems", "exif", "containers"},  # what may go wrong; what the bytes of a photo say
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement"},  # what is kept; what is decided
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
     {"patrol_log"},  # who may see what
-    {"intake", "uploads", "photos", "darkroom", "reference", "accounts", "access_log", "evidence", "export"},  # act
+    {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
+    | {"access_log", "evidence", "export", "inventory"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
