@@ -9,10 +9,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import pytest
 from flask import Flask
@@ -22,10 +20,10 @@ from sqlalchemy.orm import Session
 from sync import photos
 from sync.evidence import verify
 from sync.models import Incident, PhotoFacts, SignedIn, begin_write
-from sync.problems import Busy
 from sync.store import Folder, derivative_key, photo_key
 from tests.builders import make_account, make_lists, make_signed_in
 from tests.field_api.test_photos import drawn
+from tests.journeys.serving import free_port
 from tests.sync.days import batch, incident, patrol, push
 
 #: How often the threads of these tests ask, s; and how long a test waits for one.
@@ -190,36 +188,24 @@ def rename(engine: Engine, name: str, other: str) -> None:
         connection.exec_driver_sql(f"ALTER TABLE {name} RENAME TO {other}")
 
 
-class Away(Folder):
-    """A store that can't be reached until it is told to come back."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.is_back = False
-
-    @contextmanager
-    def opened(self, key: str) -> Iterator[IO[bytes]]:
-        if not self.is_back:
-            raise Busy("the store is away")
-        with super().opened(key) as file:
-            yield file
+def away() -> dict[str, str]:
+    """The settings of a store that nobody answers for."""
+    url = f"http://127.0.0.1:{free_port()}"
+    return {"store_url": "s3://photos", "s3_key_id": "key", "s3_secret": "secret", "s3_endpoint_url": url}
 
 
 def test_a_store_that_is_away_is_waited_for(
     make_app: Callable[..., Flask],
     session: Session,
-    tmp_path: Path,
+    store: Folder,
     send: Send,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sent = [send(drawn((40 + n, 30)))[0] for n in range(3)]
-    app = make_app(look_every_s=EVERY_S)
-    app.extensions["store"] = away = Away(tmp_path / "photos")
-    began = time.monotonic()
+    app = make_app(look_every_s=EVERY_S, **away())
     app.test_client().get("/health")
-    wait_until(lambda: caplog.text.count("the store is away") > 2)
-    assert caplog.text.count("the store is away") <= 1 + (time.monotonic() - began) / EVERY_S, "without a pause"
-    away.is_back = True
+    wait_until(lambda: caplog.text.count("photos wait") > 2)
+    app.extensions["store"] = store
     wait_until(lambda: all(is_looked_at(session, sha256) for sha256 in sent))
     assert "Traceback" not in caplog.text
 
@@ -243,13 +229,12 @@ def test_the_command_does_all_that_waits_and_says_how_far_it_is(
 
 
 def test_the_command_tells_that_the_store_is_away(
-    make_app: Callable[..., Flask], session: Session, tmp_path: Path, send: Send
+    make_app: Callable[..., Flask], session: Session, store: Folder, send: Send
 ) -> None:
     sha256, _ = send(drawn())
-    app = make_app()
-    app.extensions["store"] = away = Away(tmp_path / "photos")
+    app = make_app(**away())
     result = app.test_cli_runner().invoke(args=["look-at-photos"])
-    assert (result.exit_code, "busy: the store is away" in result.stderr) == (1, True)
-    away.is_back = True
+    assert (result.exit_code, "Error: busy: the store" in result.stderr) == (1, True)
+    app.extensions["store"] = store
     assert app.test_cli_runner().invoke(args=["look-at-photos"]).exit_code == 0
     assert is_looked_at(session, sha256)

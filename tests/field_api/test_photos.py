@@ -26,6 +26,7 @@ from sync.models import AccessEntry, SignedIn, begin_write
 from sync.pictures import Facts
 from sync.store import Folder, photo_key
 from tests.builders import YINONG, make_lists, make_signed_in
+from tests.journeys.serving import free_port
 from tests.sync.records import NOW, make_incident, make_patrol
 
 Headers = dict[str, str]
@@ -322,6 +323,22 @@ def test_a_photo_whose_bytes_are_gone_is_not_there_and_the_operator_is_told(
     answer = ask(client, sha256, size, supervisor)
     assert (answer.status_code, answer.json["code"]) == (404, "not-found")
     assert sha256 in caplog.text
+    assert taken_out(session) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_store_that_is_away_is_to_be_asked_again(
+    session: Session,
+    make_app: Callable[..., Flask],
+    shown: Callable[..., str],
+    supervisor: Headers,
+    size: str,
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    away = make_app(store_url="s3://photos", s3_key_id="key", s3_secret="secret", s3_endpoint_url=url)
+    answer = ask(away.test_client(), shown(), size, supervisor)
+    assert (answer.status_code, answer.json["code"]) == (503, "busy")
+    assert int(answer.headers["Retry-After"]) > 0
     assert taken_out(session) == []
 
 
