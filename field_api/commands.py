@@ -10,8 +10,10 @@ import csv
 import datetime as dt
 import sys
 import uuid
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import wraps
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from sqlalchemy.orm import Session
 
 import migrations
 from field_api.database import db
-from sync import access_log, accounts, evidence, journal, reference
+from field_api.storage import store
+from sync import access_log, accounts, evidence, inventory, journal, reference
 from sync.clock import LOCAL_ZONE
 from sync.models import ROLES, begin_read, begin_write
 from sync.problems import Problem
+from sync.store import part_key
 
 #: After how many links `verify` says how far it is.
 LINKS_PER_LINE = 1_000
@@ -242,3 +246,39 @@ def read_access_log(sha256: str | None, since: dt.date | None) -> None:
     lines.writerow(access_log.Entry._fields)
     for at, *entry, details in access_log.entries(_begun(begin_read), entity=sha256, since_at=since_at):
         lines.writerow([at.isoformat(), *entry, orjson.dumps(details).decode()])
+
+
+@_command("check-store")
+def check_store() -> None:
+    """Compare the store with the database: every photo's digest, bytes without a row, rows without bytes.
+
+    Uploads that have expired are removed, and what uploads have left behind. It may run beside the servers, and takes
+    as long as reading every photo takes. Exit status 1 if a photo's bytes are missing or wrong.
+    """
+    session = _begun(begin_read)
+    session.rollback()
+    for expired in _expired_uploads():
+        click.echo(f"{expired} expired uploads removed", err=True)
+    found: Counter[str] = Counter()
+    photos, rest = inventory.check_photos(session, store()), inventory.check_bytes(session, store(), now=_now())
+    for page in chain(photos, rest):
+        click.echo(f"{page.done} of {page.total} photos" if page.total else f"{page.done} things in the store", err=True)
+        for finding in page.found:
+            click.echo(f"{finding.what}: {click.format_filename(finding.key)}")
+        found.update(finding.what for finding in page.found)
+    faults = sum(found[fault] for fault in inventory.FAULTS)
+    click.echo(", ".join(f"{count} {what}" for what, count in found.items()) or "Nothing is out of order.")
+    if faults:
+        raise click.ClickException(f"{faults} photos are missing or wrong")
+
+
+def _expired_uploads() -> Iterator[int]:
+    """How many are removed by now, time and again."""
+    total = 0
+    while (forgotten := inventory.forget_expired(_begun(begin_write), now=_now())).uploads:
+        db.session.commit()
+        for key in forgotten.parts:
+            store().drop(part_key(key))
+        total += forgotten.uploads
+        yield total
+    db.session.rollback()
