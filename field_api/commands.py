@@ -258,18 +258,20 @@ def check_store() -> None:
     session = _begun(begin_read)
     session.rollback()
     for expired in _expired_uploads():
-        click.echo(f"{expired} expired uploads removed", err=True)
+        click.echo(f"expired uploads removed: {expired}", err=True)
     found: Counter[str] = Counter()
     photos, rest = inventory.check_photos(session, store()), inventory.check_bytes(session, store(), now=_now())
     for page in chain(photos, rest):
-        click.echo(f"{page.done} of {page.total} photos" if page.total else f"{page.done} things in the store", err=True)
+        click.echo(
+            f"{page.done} of {page.total} photos" if page.total else f"{page.done} things in the store", err=True
+        )
         for finding in page.found:
             click.echo(f"{finding.what}: {click.format_filename(finding.key)}")
         found.update(finding.what for finding in page.found)
     faults = sum(found[fault] for fault in inventory.FAULTS)
     click.echo(", ".join(f"{count} {what}" for what, count in found.items()) or "Nothing is out of order.")
     if faults:
-        raise click.ClickException(f"{faults} photos are missing or wrong")
+        raise click.ClickException(f"photos missing or wrong: {faults}")
 
 
 def _expired_uploads() -> Iterator[int]:
