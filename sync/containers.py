@@ -199,7 +199,7 @@ def _read_png(data: bytes, layout: Layout) -> None:
         if kind in _SHOWN_CHUNKS:
             pieces.append(memoryview(data)[begins:at])
         elif kind == b"acTL":
-            layout.animated = int.from_bytes(data[body : body + 4], "big") > 1
+            layout.animated = length == 8 and int.from_bytes(data[body : body + 4], "big") > 1
         elif kind == b"eXIf":
             layout.exif = data[body : body + length]
         if kind == b"IEND":
@@ -274,10 +274,9 @@ class _Boxes:
         self._renamed: dict[int, bytes] = {}
         for kind, body, layout.end in self._boxes(0, len(data)):
             if kind == b"ftyp" and data[body : body + 4] == b"avis":
-                self._renamed[body] = b"avif"
+                self._renamed[body] = b"avif"  # libavif then takes the still picture
             elif kind == b"moov":
                 layout.animated = True
-                self._renamed[body - 4] = b"free"
             elif kind == b"meta":
                 self._read_meta(body + 4, layout.end)
         blocks = (item[4 + int.from_bytes(item[:4], "big") :] for item in self.items(b"Exif"))
@@ -289,7 +288,7 @@ class _Boxes:
             yield b"".join(self._data[begins:ends] for begins, ends in self._extents.get(number, ()))
 
     def shown(self) -> bytes:
-        """All bytes, except that EXIF and a film go by names that mean nothing."""
+        """All bytes, except that EXIF goes by a name that means nothing, and a film by that of a picture."""
         pieces: list[bytes | memoryview] = []
         at = 0
         for renamed, name in sorted(self._renamed.items()):
