@@ -73,6 +73,8 @@ class Darkroom:
         """
         while self._goes_on() and any(left := _waiting()):
             yield left
+            with _writing() as session:
+                darkroom.spare(session, now=_now())
             looked = 0
             while self._goes_on() and looked < PHOTOS_PER_ROUND and _look_at_next():
                 looked += 1
@@ -116,6 +118,8 @@ def _look_at_next() -> bool:
         facts = darkroom.look(store(), sha256)
     except FileNotFoundError:
         log.error("photo %s has no bytes; flask check-store tells which others", sha256)
+        with _writing() as session:
+            darkroom.put_back(session, sha256, claimed_at=_now())
         return True
     except Busy:
         with _writing() as session:

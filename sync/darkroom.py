@@ -38,6 +38,8 @@ from sync.verdicts import Record
 
 #: Who claimed a photo and has not told by then what it says is taken for dead.
 CLAIM_HOLDS = dt.timedelta(minutes=5)
+#: A photo whose looks never end takes processes with it: after so many nobody decodes it any more.
+MOST_CLAIMS = 3
 #: Records compared in one transaction: a phone that amends one of them waits for no more than that.
 MOST_COMPARED = 100
 
@@ -74,7 +76,7 @@ def kept(session: Session, sha256: str) -> Kept:
 
 def waiting(session: Session, *, now: dt.datetime) -> Waiting:
     """What there is to do. Only asks, so that a process without work disturbs nobody."""
-    photos = select(func.count()).where(_is_free(now)).scalar_subquery()
+    photos = select(func.count()).where(_is_open(now)).scalar_subquery()
     citations = select(func.count()).select_from(_ready(AnnouncedPhoto.record_id).subquery()).scalar_subquery()
     return Waiting(*session.execute(select(photos, citations)).one())
 
@@ -86,13 +88,22 @@ def claim(session: Session, *, now: dt.datetime) -> str | None:
     """The SHA-256 of a photo that nobody has looked at and nobody else looks at now; `None` if there is none."""
     free = select(PhotoFacts.sha256).where(_is_free(now)).order_by(PhotoFacts.sha256).limit(1)
     one = free.with_for_update(skip_locked=True).scalar_subquery()
-    claimed = update(PhotoFacts).where(PhotoFacts.sha256 == one, _is_free(now)).values(claimed_at=now)
-    return session.scalar(claimed.returning(PhotoFacts.sha256).execution_options(synchronize_session=False))
+    claimed = update(PhotoFacts).where(PhotoFacts.sha256 == one, _is_free(now))
+    mine = claimed.values(claimed_at=now, claims=PhotoFacts.claims + 1).returning(PhotoFacts.sha256)
+    return session.scalar(mine.execution_options(synchronize_session=False))
 
 
-def put_back(session: Session, sha256: str) -> None:
-    """The photo is nobody's again: who claimed it could not look."""
-    session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(claimed_at=None))
+def put_back(session: Session, sha256: str, *, claimed_at: dt.datetime | None = None) -> None:
+    """Who claimed the photo could not begin to look: it is nobody's again, or later, as if claimed at that moment."""
+    back = {"claimed_at": claimed_at, "claims": PhotoFacts.claims - 1}
+    session.execute(update(PhotoFacts).where(PhotoFacts.sha256 == sha256).values(back))
+
+
+def spare(session: Session, *, now: dt.datetime) -> None:
+    """Photos whose looks never ended are `too-costly`: looked at, as far as anybody dares."""
+    dangerous = update(PhotoFacts).where(_is_open(now), PhotoFacts.claims >= MOST_CLAIMS)
+    told = dangerous.values(looked_at=now, flags=["too-costly"])
+    session.execute(told.execution_options(synchronize_session=False))
 
 
 def look(store: Store, sha256: str) -> Facts:
@@ -159,6 +170,11 @@ def _keep(store: Store, picture: bytes, key: str) -> None:
 
 
 def _is_free(now: dt.datetime) -> ColumnElement[bool]:
+    return _is_open(now) & (PhotoFacts.claims < MOST_CLAIMS)
+
+
+def _is_open(now: dt.datetime) -> ColumnElement[bool]:
+    """True where nobody has looked, and nobody looks now."""
     unclaimed = or_(PhotoFacts.claimed_at.is_(None), PhotoFacts.claimed_at < now - CLAIM_HOLDS)
     return PhotoFacts.looked_at.is_(None) & unclaimed
 

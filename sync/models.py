@@ -600,6 +600,7 @@ class Photo(Base):
 
 class PhotoFacts(Base):
     """What a kept photo says by itself, once somebody has looked (`looked_at`); untrusted, and never part of evidence.
+    `claims` are looks that were begun and not given back: one that never ended may have taken its process with it.
 
     `format` is by content. `flags` are words such as `undecodable`. `taken_at` is EXIF's time in UTC, `taken_how` says
     what of it was known (`gps`, `zone`, `assumed`); `lon`, `lat` EXIF's place; `dhash` 16 hex digits.
@@ -616,6 +617,7 @@ class PhotoFacts(Base):
     )
 
     sha256: Mapped[str] = mapped_column(String(64), ForeignKey("photos.sha256"), primary_key=True)
+    claims: Mapped[int] = mapped_column(default=0)
     claimed_at: Mapped[dt.datetime | None]
     looked_at: Mapped[dt.datetime | None]
     format: Mapped[str | None] = mapped_column(String(10))

@@ -57,7 +57,7 @@ def arrive(
     row = {"sha256": sha256, "size_bytes": size_bytes, "received_at": now, "officer_id": who.account_id}
     is_new = insert_if_new(session, Photo, row)
     if is_new:
-        insert_rows(session, PhotoFacts, [{"sha256": sha256, "flags": []}])
+        insert_rows(session, PhotoFacts, [{"sha256": sha256, "claims": 0, "flags": []}])
     _finish_upload(session, who, name, row)
     hold_counter(session)  # a record announced from now on finds the upload finished; those before are marked here
     _mark_received(session, who, sha256, now)

@@ -27,7 +27,7 @@ MARKED = """
         (SELECT p.received_at FROM photos p WHERE p.sha256 = announced_photos.sha256)
     WHERE received_at IS NULL
 """
-UNSEEN = "INSERT INTO photo_facts (sha256, flags) SELECT sha256, ' ' FROM photos"
+UNSEEN = "INSERT INTO photo_facts (sha256, claims, flags) SELECT sha256, 0, ' ' FROM photos"
 
 
 def upgrade() -> None:
@@ -38,6 +38,7 @@ def upgrade() -> None:
     op.create_table(
         "photo_facts",
         sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("claims", sa.Integer(), nullable=False),
         sa.Column("claimed_at", Instant),
         sa.Column("looked_at", Instant),
         sa.Column("format", sa.String(length=10)),

@@ -137,6 +137,42 @@ def test_who_claimed_a_photo_and_died_gives_it_up_after_a_while(
     assert claimed(session, now + later) == (name(1) if free else None)
 
 
+def test_a_photo_whose_looks_never_end_is_spared(session: Session, officer: SignedIn, now: dt.datetime) -> None:
+    arrive(session, officer, name(1), now)
+    for n in range(darkroom.MOST_CLAIMS):
+        session.rollback()
+        begin_write(session)
+        darkroom.spare(session, now=now)
+        session.commit()
+        assert claimed(session, now) == name(1), n
+        now += darkroom.CLAIM_HOLDS + dt.timedelta(seconds=1)
+    assert claimed(session, now) is None
+    assert darkroom.waiting(session, now=now).photos == 1
+    session.rollback()
+    begin_write(session)
+    darkroom.spare(session, now=now)
+    session.commit()
+    assert darkroom.waiting(session, now=now).photos == 0
+    facts = session.execute(select(PhotoFacts)).scalar_one()
+    assert (facts.flags, facts.looked_at) == (["too-costly"], now)
+
+
+@pytest.mark.parametrize("claimed_at", [None, "now"])
+def test_a_photo_that_is_given_back_was_not_claimed(
+    session: Session, officer: SignedIn, now: dt.datetime, claimed_at: str | None
+) -> None:
+    arrive(session, officer, name(1), now)
+    for _ in range(darkroom.MOST_CLAIMS + 1):
+        assert claimed(session, now) == name(1)
+        session.rollback()
+        begin_write(session)
+        darkroom.put_back(session, name(1), claimed_at=now if claimed_at else None)
+        session.commit()
+        if claimed_at:
+            assert claimed(session, now) is None
+            now += darkroom.CLAIM_HOLDS + dt.timedelta(seconds=1)
+
+
 def test_a_photo_that_could_not_be_looked_at_is_free_again(
     session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
