@@ -30,7 +30,7 @@ PIECE_BYTES = 256 * 1024
 
 #: Larger objects go to a bucket in pieces of this many bytes: the least that S3 takes.
 _BUCKET_PIECE_BYTES = 5 * 1024 * 1024
-#: What one process sends to a bucket at once; each takes up to 14 MB of memory, measured.
+#: What one process sends to a bucket at once: each takes up to 20 MB of memory, measured; others wait for their turn.
 _BUCKET_SENDINGS = 8
 #: How long to wait for a bucket: for a connection; for one request with its bytes; to begin with a request once more.
 _CONNECT_WITHIN = dt.timedelta(seconds=5)
