@@ -11,25 +11,24 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from flask import Flask
-from waitress.server import create_server
-
-from field_api.app import create_app
-from field_api.settings import INSTANCE_FOLDER, Settings
+from field_api.settings import INSTANCE_FOLDER
 from tests.demo import day
 from tests.demo.instance import set_up
 from tests.demo.people import PEOPLE
+from tests.journeys.serving import running
 
-THREADS = 16
+#: waitress, the only one for Windows, collects a body before the app sees it: what came of a cut one is lost there.
+SERVER = "gunicorn of one" if hasattr(os, "fork") else "waitress"
 TITLE_WIDTH = 42
+MB = 1_000_000
 
 
 def main() -> None:
@@ -40,16 +39,14 @@ def main() -> None:
     chosen = os.environ.get("DEMO_PASSWORD")
     password = chosen or secrets.token_urlsafe(9)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = Settings(
-        secret=_secret(folder / "secret"),
-        database_url=f"sqlite:///{folder / 'field.sqlite'}",
-        store_folder=folder / "photos",
-    )
-    with _serving(create_app(settings), port) as server:
-        print(f"Demo data in {_shown(folder)} …")
-        set_up(settings.database_url, password)
-        _play(folder / "phones", server, password)
-        _show_around(server, password, chosen=bool(chosen))
+    _check_port(port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped."))  # and the server with it
+    database_url = f"sqlite:///{folder / 'field.sqlite'}"
+    print(f"Demo data in {_shown(folder)} …")
+    set_up(database_url, password)
+    with running(SERVER, database_url, folder, port=port, secret=_secret(folder / "secret")) as server:
+        _play(folder / "phones", server.url, password)
+        _show_around(server.url, password, chosen=bool(chosen))
         if not given.once:
             _wait()
 
@@ -68,52 +65,78 @@ def _secret(file: Path) -> str:
     return file.read_text()
 
 
-@contextmanager
-def _serving(app: Flask, port: int) -> Iterator[str]:
-    """The address of a waitress that serves the app in a thread of its own."""
+def _check_port(port: int) -> None:
     try:
-        waitress: Any = create_server(app, host="127.0.0.1", port=port, threads=THREADS)
+        socket.create_server(("127.0.0.1", port)).close()
     except OSError as taken:
         sys.exit(f"Port {port} can't be had on 127.0.0.1 ({taken.strerror}). Choose another: PORT=8010 make run")
-    thread = threading.Thread(target=waitress.run, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{waitress.effective_port}"
-    finally:
-        waitress.close()
 
 
 # ---------------------------------------------------------------- what is printed
 
 
 def _play(folder: Path, server: str, password: str) -> None:
-    print(f"Five officers are out for {day.DAY_H:.0f} hours (this takes a few seconds) …")
+    print(f"Five officers are out for {day.DAY_H:.0f} hours (this takes some seconds) …")
     played = day.today(folder, server, password)
     print(f"Back in reach, they send the day of {played.folder.name}, all at once, over bad networks.")
     print("(A day that was sent before is not sent again: the table then shows what was answered.)\n")
     print(f"{'phone':<16}{'ops':>5}{'applied':>9}{'held':>6}{'conflict':>10}{'quarant.':>10}{'replayed':>10}", end="")
-    print(f"{'notes':>7}{'photos':>8}{'troubles':>10}  about")
-    told = day.send(played, server, password, _print_phone)
-    print("\nDone on purpose, and what became of it:\n")
-    for one in told:
-        for title, seen in one.cases.items():
-            _print_case(next(case for case in day.CASES if case.title == title), seen)
+    print(f"{'notes':>7}{'photos':>8}{'MB':>6}{'again':>7}{'troubles':>10}  about")
+    bar = _Bar(day.photos_bytes(played))
+    told = day.send(played, server, password, lambda told: bar.print(_line(told)), bar.sending)
+    print("\nDone on purpose, and what became of it (the server looks at photos when it has time) …\n")
+    for case, seen in day.became(played, server, password):
+        _print_case(case, seen)
     for one in told:
         if one.waiting or one.holes:
             print(f"  ! {one.carrier.username}: {one.waiting} not sent, counters lost: {one.holes}")
 
 
-def _print_phone(told: day.Told) -> None:
-    now = told.now
-    print(f"{told.carrier.username:<16}{told.recorded:>5}{now['applied']:>9}{now['held']:>6}", end="")
-    print(f"{now['conflict']:>10}{now['quarantined']:>10}{told.replayed:>10}{told.notes.total():>7}", end="")
-    print(f"{told.photos_sent:>8}{told.troubles:>10}  {told.carrier.about}", flush=True)
+class _Bar:
+    """How much of the photos has arrived, in one line that stays the last; nothing where the output is no terminal."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._held: dict[str, int] = {}
+        self._began = self._drawn = time.monotonic()
+        self._lock = threading.Lock()
+
+    def sending(self, sha256: str, held: int, length: int) -> None:
+        with self._lock:
+            self._held[sha256] = held
+            if time.monotonic() - self._drawn > 0.1:
+                self._draw()
+
+    def print(self, line: str) -> None:
+        """The line, above the bar."""
+        with self._lock:
+            print(f"\r\033[K{line}" if sys.stdout.isatty() else line, flush=True)
+            self._draw()
+
+    def _draw(self) -> None:
+        self._drawn, held = time.monotonic(), sum(self._held.values())
+        if not sys.stdout.isatty() or held >= self._total_bytes:
+            return
+        done = 40 * held // self._total_bytes
+        rate = held / MB / (self._drawn - self._began)
+        print(f"\r\033[Kphotos {'█' * done}{'░' * (40 - done)} ", end="")
+        print(f"{held / MB:.1f} of {self._total_bytes / MB:.1f} MB, {rate:.1f} MB/s", end="", flush=True)
+
+
+def _line(told: day.Told) -> str:
+    now, again = told.now, max(0, told.uploaded_bytes - told.photos_bytes) / max(1, told.photos_bytes)
+    outcomes = f"{now['applied']:>9}{now['held']:>6}{now['conflict']:>10}{now['quarantined']:>10}{told.replayed:>10}"
+    photos = f"{told.photos_sent:>8}{told.photos_bytes / MB:>6.1f}{again:>7.1%}"
+    about = f"{told.troubles:>10}  {told.carrier.about}"
+    return f"{told.carrier.username:<16}{told.recorded:>5}{outcomes}{told.notes.total():>7}{photos}{about}"
 
 
 def _print_case(case: day.Case, seen: day.Seen) -> None:
     mark = "✓" if seen.is_as_meant(case) else f"✗ expected {case.outcome} {' '.join(sorted(case.codes))}:"
+    if seen.is_yet_to_be_looked_at(case):
+        mark = "… not looked at yet:"
     became = seen.outcome if seen.now == seen.outcome else f"{seen.outcome}, then {seen.now}"
-    print(f"  {mark} {case.title:<{TITLE_WIDTH}} {became}  {' '.join(sorted(seen.codes))}")
+    print(f"  {mark} {case.title:<{TITLE_WIDTH}} {became}  {' '.join(sorted(seen.codes))}", flush=True)
 
 
 def _show_around(server: str, password: str, *, chosen: bool) -> None:

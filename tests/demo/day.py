@@ -11,10 +11,12 @@ is to make of it. Places are WGS 84 here; phones see them through a map service,
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import shutil
 import time
 import uuid
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,11 +29,12 @@ from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
+from sync.photo_notes import PHOTO_NOTES
 from sync.places import gcj02_from_wgs84
 from tests.demo.network import FINE, REPEATED, SWALLOWED, BadNetwork, Trouble, weather
 from tests.demo.people import GUALI, JINGJIANG, NANYANG, YINONG, vendor
 from tests.demo.phone import CHINA, Answered, Clock, Json, Line, Phone, utc_now
-from tests.demo.photos import draw
+from tests.demo.photos import Shot, take
 
 SEED = "a patrol day"
 #: The day ends now and began so long ago, h.
@@ -43,6 +46,10 @@ PROLOGUE = (
     *(REPEATED, SWALLOWED, FINE, Trouble(cut_request_after=1_500), FINE, FINE),
     *(Trouble(cut_answer_after=200), FINE, FINE),
 )
+#: The line of every phone is cut after so many bytes of bodies, again and again.
+CUT_EVERY_BYTES = 2_000_000
+#: How long the server may take to look at the photos of what was done on purpose, s.
+LOOKED_WITHIN_S = 20.0
 CLASSES = "GB/T 47678.5-2026"
 #: How far an ordinary incident is from where the patrol walks, degrees: about 400 m.
 STROLL_DEG = 0.004
@@ -130,8 +137,14 @@ class Outing:
         fix = {"lon": round(lon, 6), "lat": round(lat, 6), "crs": "gcj02", "source": "amap"}
         return fix | {"accuracy_m": self.dice.randrange(5, 40), "age_ms": self.dice.randrange(2_000)} | other
 
-    def photo(self, role: str = "scene") -> Json:
-        return self.phone.take_photo(draw(self.dice), role)
+    def photo(self, where: LonLat, role: str = "scene") -> Json:
+        return self.phone.take_photo(self.shoot(where), role)
+
+    def shoot(self, where: LonLat, days_ago: int = 0, software: str = "") -> bytes:
+        """A photo taken there, now unless said otherwise; every third on a phone that was held upright."""
+        ago = dt.timedelta(days=days_ago)
+        at, wall = self.believed() - ago, self.phone.clock.wall().astimezone(CHINA) - ago
+        return take(self.dice, Shot(at, wall, *where, turned=self.dice.random() < 0.3, software=software))
 
     def see(self, items: Sequence[str], where: LonLat | None = None, **other: Any) -> str:
         """An incident of this patrol, in the carrier's township unless said otherwise; its record id."""
@@ -182,9 +195,10 @@ def _ordinary(outing: Outing) -> None:
     known: Json = {"event_class": sight.event_class, "event_class_edition": CLASSES, "measures": list(sight.measures)}
     if sight.by_vendor:
         known |= {"vendor": _regular(outing), "designated_place": PLACE.format(township=outing.carrier.township)}
-    if dice.random() < 0.4:
-        known["photos"] = [outing.photo()]
-    incident = outing.see([sight.item], description=sight.description, **known)
+    where = outing.somewhere()
+    if dice.random() < 0.25:
+        known["photos"] = [outing.photo(where)]
+    incident = outing.see([sight.item], where, description=sight.description, **known)
     if sight.by_vendor and dice.random() < 0.6:
         _tell(outing, incident, known["vendor"]["id"])
     if dice.random() < 0.15:
@@ -246,9 +260,10 @@ class Case:
 
 def _vendors_at_the_site(outing: Outing) -> None:
     """The case of the article: nobody is fined, four measures on one record, a place to go to."""
-    told = ["educate", "publicise", "inform", "guide"]
+    told, here = ["educate", "publicise", "inform", "guide"], outing.somewhere()
     outing.see(
         ["DEMO-SR-001"],
+        here,
         event_class="09001",
         event_class_edition=CLASSES,
         description="在建工地周边流动摊贩聚集，经讲解表示理解和支持",
@@ -256,15 +271,41 @@ def _vendors_at_the_site(outing: Outing) -> None:
         designated_place="DEMO-DP-330109115-02",
         vendor=_regular(outing),
         no_penalty_reason="首次发现，情节轻微，当场改正",
-        photos=[outing.photo("before"), outing.photo("after")],
+        photos=[outing.photo(here, "before"), outing.photo(here, "after")],
     )
 
 
 def _damaged_photo(outing: Outing) -> None:
     """The photo's file is damaged on the phone after the record announced it."""
-    photo = outing.photo()
-    outing.see(["DEMO-SR-001"], photos=[photo])
-    outing.phone.photo_file(photo["sha256"]).write_bytes(draw(outing.dice))
+    here = outing.somewhere()
+    photo = outing.photo(here)
+    outing.see(["DEMO-SR-001"], here, photos=[photo])
+    outing.phone.photo_file(photo["sha256"]).write_bytes(outing.shoot(here))
+
+
+def _with_a_photo(
+    taken: LonLat | None = None, change: Callable[[bytes], bytes] = bytes, *, days_ago: int = 0, software: str = ""
+) -> Deed:
+    """An incident with a photo that was taken there, or where it should be, so many days ago, and then changed."""
+
+    def deed(outing: Outing) -> None:
+        here = outing.somewhere()
+        content = change(outing.shoot(taken or here, days_ago, software))
+        outing.see(["DEMO-SR-001"], here, photos=[outing.phone.take_photo(content, "scene")])
+
+    return deed
+
+
+def _half_of(photo: bytes) -> bytes:
+    return photo[: len(photo) // 2]
+
+
+def _also_a_zip(photo: bytes) -> bytes:
+    """The same picture to a viewer, and an archive to a program that unpacks: both read what they know."""
+    file = io.BytesIO(photo)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("demo.txt", "不是照片")
+    return file.getvalue()
 
 
 def _auxiliary_decides(outing: Outing) -> None:
@@ -293,6 +334,8 @@ def _case(title: str, username: str, hour: float, outcome: str, codes: str, deed
 
 #: In 南阳 so near to 靖江 that a position 500 m off, GCJ-02 taken for WGS 84, lies in the wrong one.
 NEAR_JINGJIANG = (120.44448, 30.26089)
+#: In 瓜沥镇, 12 km from where the patrol of 益农镇 walks.
+IN_GUALI = (120.4646, 30.188)
 #: In the Qiantang river, and beyond the limit of 2021 in what is 钱塘区 now.
 IN_THE_RIVER, BEYOND_THE_LIMIT = (120.14, 30.22), (120.5165, 30.285)
 
@@ -303,6 +346,20 @@ CASES = (
         _see("DEMO-SR-001", township=GUALI),
     ),
     _case("a photo with the wrong digest", "demo-officer", 2.0, "applied", "photo-damaged", _damaged_photo),
+    _case("a photo taken elsewhere", "demo-officer", 2.6, "applied", "photo-elsewhere", _with_a_photo(IN_GUALI)),
+    _case("a photo of another day", "demo-officer", 2.8, "applied", "photo-other-time", _with_a_photo(days_ago=1)),
+    _case(
+        *("a photo that was edited", "demo-officer3", 5.0, "applied", "photo-edited"),
+        _with_a_photo(software="Adobe Photoshop 26.1 (Windows)"),
+    ),
+    _case(
+        *("half a photo", "demo-officer4", 5.0, "applied", "photo-undecodable"),
+        _with_a_photo(change=_half_of),
+    ),
+    _case(
+        *("a photo that is an archive too", "demo-auxiliary", 5.0, "applied", "photo-polyglot"),
+        _with_a_photo(change=_also_a_zip),
+    ),
     _case("a fine that is a formula", "demo-officer", 2.2, "applied", "", _see("DEMO-TD-001")),
     _case("one act under two provisions", "demo-officer", 2.4, "applied", "", _see("DEMO-SR-005")),
     _case(
@@ -427,7 +484,7 @@ def _phone(carrier: Carrier, file: Path, clock: Clock, line: Line, password: str
         *(file, line, clock, carrier.username, lambda: password),
         batch_ops=BATCH_OPS,
         newest_first=carrier.newest_first,
-        rest=lambda rest_s: time.sleep(rest_s / 20),  # a demo has no evening to wait for
+        rest=lambda rest_s: time.sleep(rest_s / 5),  # a demo has no evening to wait for
     )
 
 
@@ -452,7 +509,10 @@ def _evening(carrier: Carrier, began_at: dt.datetime) -> Clock:
 
 @dataclass(frozen=True)
 class Told:
-    """What one phone was told in the end. `now` counts the outcomes as they stand on the server."""
+    """What one phone was told in the end. `now` counts the outcomes as they stand on the server.
+
+    `photos_bytes` is what the photos weigh that it has just sent, `uploaded_bytes` what left it for that.
+    """
 
     carrier: Carrier
     recorded: int
@@ -462,9 +522,73 @@ class Told:
     notes: Counter[str]
     photos_sent: int
     photos_damaged: int
+    photos_bytes: int
+    uploaded_bytes: int
     holes: list[list[int]]
     troubles: int
-    cases: dict[str, Seen]
+
+
+def photos_bytes(day: Day) -> int:
+    """What the photos weigh that are still on the phones."""
+    return sum(photo.stat().st_size for photo in day.folder.glob("*.photos/*"))
+
+
+#: Told a photo's SHA-256, how many of its bytes the server holds for good, and how many it has.
+Sending = Callable[[str, int, int], object]
+
+
+def send(
+    day: Day, server: str, password: str, said: Callable[[Told], object], sending: Sending = lambda *_: None
+) -> list[Told]:
+    """Every phone has said everything, all at the same time, each over its bad network; each is reported when done."""
+    with ThreadPoolExecutor(len(CARRIERS)) as pool:
+        return list(pool.map(partial(_send_one, day, server, password, said, sending), CARRIERS))
+
+
+def _send_one(
+    day: Day, server: str, password: str, said: Callable[[Told], object], sending: Sending, carrier: Carrier
+) -> Told:
+    where, weights = urlsplit(server), dict[str, int]()
+    plan = chain(PROLOGUE, weather(f"{SEED} {carrier.username}", carrier.badness))
+    with (
+        BadNetwork((where.hostname or "", where.port or 80), plan, cut_every_bytes=CUT_EVERY_BYTES) as network,
+        closing(_home_again(day, carrier, network.url, password)) as phone,
+    ):
+        phone.sending = partial(_weighed, weights, sending)
+        phone.sync()
+        told = _told(carrier, phone, network, sum(weights.values()))
+    said(told)
+    return told
+
+
+def _weighed(weights: dict[str, int], sending: Sending, sha256: str, held: int, length: int) -> None:
+    weights[sha256] = length
+    sending(sha256, held, length)
+
+
+def _home_again(day: Day, carrier: Carrier, server: str, password: str) -> Phone:
+    return _phone(carrier, day.file(carrier), _evening(carrier, day.began_at), Line(server), password)
+
+
+def _told(carrier: Carrier, phone: Phone, network: BadNetwork, photos_bytes: int) -> Told:
+    answers = phone.answers()
+    return Told(
+        carrier=carrier,
+        recorded=phone.next_n - 1,
+        waiting=len(phone.waiting()),
+        now=Counter(str(operation["outcome"]) for operation in phone.look_up()),
+        replayed=sum(answer.result["replayed"] for answer in answers),
+        notes=Counter(note["code"] for answer in answers for note in answer.result["notes"]),
+        photos_sent=len(phone.photos("sent")),
+        photos_damaged=len(phone.photos("damaged")),
+        photos_bytes=photos_bytes,
+        uploaded_bytes=network.sent_bytes("/api/v1/uploads"),
+        holes=phone.holes,
+        troubles=network.troubles,
+    )
+
+
+# ---------------------------------------------------------------- what became of what was done on purpose
 
 
 @dataclass(frozen=True)
@@ -476,58 +600,45 @@ class Seen:
     now: str
 
     def is_as_meant(self, case: Case) -> bool:
-        return (self.outcome, self.now) == (case.outcome, case.later or case.outcome) and case.codes <= self.codes
+        return self._went_as(case) and case.codes <= self.codes
+
+    def is_yet_to_be_looked_at(self, case: Case) -> bool:
+        """Whether nothing but what the photo says is missing, which comes once the server has looked."""
+        return self._went_as(case) and frozenset() != case.codes - self.codes <= PHOTO_NOTES
+
+    def _went_as(self, case: Case) -> bool:
+        return (self.outcome, self.now) == (case.outcome, case.later or case.outcome)
 
 
-def send(day: Day, server: str, password: str, said: Callable[[Told], object]) -> list[Told]:
-    """Every phone has said everything, all at the same time, each over its bad network; each is reported when done."""
-    with ThreadPoolExecutor(len(CARRIERS)) as pool:
-        return list(pool.map(partial(_send_one, day, server, password, said), CARRIERS))
+def became(day: Day, server: str, password: str) -> Iterator[tuple[Case, Seen]]:
+    """Each case, and what became of it. Waits a while for the server to look at photos."""
+    until = time.monotonic() + LOOKED_WITHIN_S
+    for carrier in CARRIERS:
+        with closing(_home_again(day, carrier, server, password)) as phone:
+            now = {operation["n"]: operation for operation in phone.look_up()}
+            told_of = {answer.n: answer for answer in phone.answers()}
+            for case in CASES:
+                if case.username == carrier.username:
+                    n = day.cases[case.title]
+                    yield case, _seen(case, phone, told_of[n], now[n], until)
 
 
-def _send_one(day: Day, server: str, password: str, said: Callable[[Told], object], carrier: Carrier) -> Told:
-    where = urlsplit(server)
-    plan = chain(PROLOGUE, weather(f"{SEED} {carrier.username}", carrier.badness))
-    clock, file = _evening(carrier, day.began_at), day.file(carrier)
-    with (
-        BadNetwork((where.hostname or "", where.port or 80), plan) as network,
-        closing(_phone(carrier, file, clock, Line(network.url), password)) as phone,
-    ):
-        phone.sync()
-        told = _told(day, carrier, phone, network.troubles)
-    said(told)
-    return told
-
-
-def _told(day: Day, carrier: Carrier, phone: Phone, troubles: int) -> Told:
-    answers = phone.answers()
-    now = {operation["n"]: operation for operation in phone.look_up()}
-    told_of = {answer.n: answer for answer in answers}
-    notes = Counter(note["code"] for answer in answers for note in answer.result["notes"])
-    return Told(
-        carrier=carrier,
-        recorded=phone.next_n - 1,
-        waiting=len(phone.waiting()),
-        now=Counter(str(operation["outcome"]) for operation in now.values()),
-        replayed=sum(answer.result["replayed"] for answer in answers),
-        notes=notes,
-        photos_sent=len(phone.photos("sent")),
-        photos_damaged=len(phone.photos("damaged")),
-        holes=phone.holes,
-        troubles=troubles,
-        cases={
-            case.title: _seen(phone, told_of[day.cases[case.title]], now[day.cases[case.title]])
-            for case in CASES
-            if case.username == carrier.username
-        },
-    )
-
-
-def _seen(phone: Phone, answer: Answered, now: Json) -> Seen:
+def _seen(case: Case, phone: Phone, answer: Answered, now: Json, until: float) -> Seen:
     result = answer.result
     codes = {note["code"] for note in [*result["notes"], *now["notes"]]}
     if result["problem"]:
         codes.add(result["problem"]["code"])
     if answer.record in {record for _, _, record in phone.photos("damaged")}:
         codes.add("photo-damaged")
+    if case.codes & PHOTO_NOTES:
+        codes |= _once_looked_at(phone, answer.record, case.codes, until)
     return Seen(result["outcome"], frozenset(codes), now["outcome"])
+
+
+def _once_looked_at(phone: Phone, incident: str, codes: frozenset[str], until: float) -> set[str]:
+    """The notes on an incident, as soon as these are among them; what there is by then, if they take too long."""
+    while True:
+        found = {note["code"] for note in phone.get(f"/api/v1/incidents/{incident}").json["notes"]}
+        if codes <= found or time.monotonic() > until:
+            return found
+        time.sleep(0.2)

@@ -40,6 +40,8 @@ ATTEMPTS = 10
 FIRST_REST_S, LONGEST_REST_S = 0.5, 60.0
 #: Bodies smaller than this are not worth packing, bytes.
 PACK_FROM_BYTES = 1_024
+#: A photo goes up in stretches of so many bytes. The server keeps what arrived of one that was cut off.
+STRETCH_BYTES = 256 * 1024
 #: Problems of a whole batch that a smaller batch may not have.
 HALVE_AT = frozenset({"batch-too-large", "malformed", "envelope-invalid"})
 CHINA = dt.timezone(dt.timedelta(hours=8))
@@ -137,6 +139,7 @@ class Line:
         connect = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
         try:
             with closing(connect(where.netloc, timeout=self.timeout_s)) as connection:
+                connection.response_class = _Response
                 connection.request(method, path, body, {**headers, "Connection": "close"})
                 response = connection.getresponse()
                 return Answer(response.status, response.headers, _json_of(response))
@@ -144,15 +147,38 @@ class Line:
             raise Lost(f"{method} {path}: {broken!r}") from broken
 
 
-def _json_of(response: http.client.HTTPResponse) -> Json:
-    """What the answer says. Raises `ValueError` when it is not whole.
+class _Response(http.client.HTTPResponse):
+    """An answer with a whole head. Python's own takes one that broke off amid its headers for whole; few others do."""
 
-    `http.client` takes an answer that broke off amid its headers for one without a body: no length, no chunks.
-    """
-    if response.length is None and not response.chunked:
-        raise ValueError("the answer does not say how long it is")
+    def begin(self) -> None:
+        lines: Any = _Lines(self.fp)
+        self.fp = lines
+        super().begin()
+        self.fp = lines.file
+        if lines.last.strip():
+            raise http.client.IncompleteRead(lines.last)
+
+
+class _Lines:
+    """A file that remembers the line that was read last."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.last = b""
+
+    def readline(self, most: int = -1) -> bytes:
+        line: bytes = self.file.readline(most)
+        self.last = line or self.last
+        return line
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def _json_of(response: http.client.HTTPResponse) -> Json:
+    """What the answer says. Raises `ValueError` or `IncompleteRead` when it is not whole."""
     content = response.read()
-    if "json" not in response.headers.get_content_type():
+    if not content or "json" not in response.headers.get_content_type():
         return {}
     answer = json.loads(content)
     return answer if isinstance(answer, dict) else {}
@@ -166,6 +192,7 @@ CREATE TABLE IF NOT EXISTS outbox   (n INTEGER PRIMARY KEY, op TEXT, kind TEXT, 
 CREATE TABLE IF NOT EXISTS answers  (n INTEGER PRIMARY KEY, op TEXT, kind TEXT, record TEXT, result TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS records  (record TEXT PRIMARY KEY, noun TEXT NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS photos   (sha256 TEXT PRIMARY KEY, type TEXT NOT NULL, record TEXT, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS uploads  (sha256 TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
 """
 
 
@@ -193,8 +220,8 @@ class Answered(NamedTuple):
 class Phone:
     """One installation of the app. Everything it must not lose is in the file `outbox`.
 
-    `ask_password` stands for the sign-in page: the password is asked for and never kept. `rest`
-    waits that many seconds.
+    `ask_password` stands for the sign-in page: the password is asked for and never kept. `rest` waits that many
+    seconds. `sending` is told a photo's SHA-256, how many of its bytes the server holds for good, and how many it has.
     """
 
     outbox: Path
@@ -206,6 +233,7 @@ class Phone:
     batch_ops: int = BATCH_OPS
     newest_first: bool = False
     rest: Callable[[float], None] = time.sleep
+    sending: Callable[[str, int, int], object] = lambda sha256, held, length: None
     _file: sqlite3.Connection = field(init=False)
 
     def __post_init__(self) -> None:
@@ -416,26 +444,92 @@ class Phone:
     # ------------------------------------------------ photos
 
     def _send_photos(self) -> None:
-        here = {sha256: type for sha256, type, _ in self.photos("here")}
-        for sha256 in self.photos_needed:
-            if sha256 in here:
-                self._send_photo(sha256, here[sha256])
+        """Each photo that is needed, or was begun: the answer to its last bytes may have been lost."""
+        begun = {str(row[0]) for row in self._file.execute("SELECT sha256 FROM uploads")}
+        needed = begun | set(self.photos_needed)
+        for sha256, type, _ in self.photos("here"):
+            if sha256 in needed:
+                self._send_photo(sha256, type, begun=sha256 in begun)
 
-    def _send_photo(self, sha256: str, type: str) -> None:
-        """The photo is the server's now; or its bytes no longer are what the record announced, and it is set aside."""
-        content = self.photo_file(sha256).read_bytes()
-        answer = self._persist(
-            lambda: self._signed(lambda: self._send("PUT", f"/api/v1/uploads/{sha256}", content, type))
+    def _send_photo(self, sha256: str, type: str, *, begun: bool) -> None:
+        """The photo is the server's now; or its bytes no longer are what the record announced, and it is set aside.
+
+        `held` is what the server holds for good, bytes; `None` if it knows nothing of the photo. The first stretch
+        comes with the creation (tus's creation-with-upload): a small photo then takes one request, as by PUT, and what
+        arrived of it stays when it is cut off. After any trouble, and in an app that was killed, the server says how
+        far it is.
+        """
+        length = self._begin(sha256)
+        held = _held(self._persist(lambda: self._signed(lambda: self._ask_held(sha256))), None) if begun else None
+        setbacks = 0
+        while held is None or held < length:
+            if self.photo_file(sha256).stat().st_size != length:
+                self._photo_is(sha256, "damaged")
+                return
+            answer = self._go_on(sha256, type, held, length)
+            if not self._is_to_go_on(sha256, answer):
+                return
+            before, held = held or 0, _held(answer, held)
+            setbacks = 0 if (held or 0) > before else setbacks + 1
+            if setbacks == ATTEMPTS:
+                raise Offline(f"a photo did not get any further in {ATTEMPTS} attempts")
+            self.sending(sha256, held or 0, length)
+        self._photo_is(sha256, "sent")
+        self.photo_file(sha256).unlink()
+
+    def _begin(self, sha256: str) -> int:
+        """It is on the disk that the photo is being sent; its length by then."""
+        length = self.photo_file(sha256).stat().st_size
+        with self._file:
+            self._file.execute("INSERT OR IGNORE INTO uploads VALUES (?, ?)", [sha256, length])
+        (begun,) = self._file.execute("SELECT bytes FROM uploads WHERE sha256 = ?", [sha256]).fetchone()
+        return int(begun)
+
+    def _go_on(self, sha256: str, type: str, held: int | None, length: int) -> Answer:
+        """The answer to the next stretch; if that got lost, or is late, to the question how far the server is."""
+        return self._persist(
+            lambda: self._signed(lambda: self._send_stretch(sha256, type, held, length)),
+            again=lambda: self._signed(lambda: self._ask_held(sha256)),
         )
-        if answer.ok:
-            self._photo_is(sha256, "sent")
-            self.photo_file(sha256).unlink()
-        elif hashlib.sha256(content).hexdigest() != sha256:
+
+    def _is_to_go_on(self, sha256: str, answer: Answer) -> bool:
+        """Whether the photo is sent further after this answer, from wherever the server is.
+
+        404 begins again, 409 goes on from another offset, 460 repeats a stretch that was garbled. After any other
+        refusal the file may turn out damaged; if it is not, and its bytes arrived as others, the next `sync` sends them
+        again. Raises `Refused` when no photo would be taken.
+        """
+        if answer.ok or answer.status in (404, 409, 460):
+            return True
+        if answer.status == 403:
+            raise Refused(answer.code)
+        if _sha256_of(self.photo_file(sha256)) != sha256:
             self._photo_is(sha256, "damaged")
+        elif answer.code != "photo-digest-mismatch":
+            self._photo_is(sha256, "refused")
+        return False
+
+    def _send_stretch(self, sha256: str, type: str, held: int | None, length: int) -> Answer:
+        with self.photo_file(sha256).open("rb") as file:
+            file.seek(held or 0)
+            stretch = file.read(min(STRETCH_BYTES, length - (held or 0)))
+        headers = {"Content-Type": "application/offset+octet-stream", "Upload-Checksum": f"sha256 {_digest(stretch)}"}
+        if held is None:
+            headers["Upload-Length"] = str(length)
+            headers["Upload-Metadata"] = f"sha256 {_base64(sha256.encode())},filetype {_base64(type.encode())}"
+            return self._tus("POST", "/api/v1/uploads", stretch, headers)
+        return self._tus("PATCH", f"/api/v1/uploads/{sha256}", stretch, headers | {"Upload-Offset": str(held)})
+
+    def _ask_held(self, sha256: str) -> Answer:
+        return self._tus("HEAD", f"/api/v1/uploads/{sha256}", None, {})
+
+    def _tus(self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]) -> Answer:
+        return self._request(method, path, content, {**self._bearer(), "Tus-Resumable": "1.0.0", **headers})
 
     def _photo_is(self, sha256: str, state: str) -> None:
         with self._file:
             self._file.execute("UPDATE photos SET state = ? WHERE sha256 = ?", [state, sha256])
+            self._file.execute("DELETE FROM uploads WHERE sha256 = ?", [sha256])
 
     # ------------------------------------------------ what the officer is shown
 
@@ -463,7 +557,7 @@ class Phone:
         return [sha256 for sha256 in json.loads(self._setting("photos_needed", "[]")) if sha256 not in sent]
 
     def photos(self, state: str) -> list[tuple[str, str, str]]:
-        """(SHA-256, type, record) of the photos that are `here`, were `sent`, or turned out `damaged`."""
+        """(SHA-256, type, record) of the photos that are `here`, were `sent`, turned out `damaged` or are `refused`."""
         return list(self._file.execute("SELECT sha256, type, record FROM photos WHERE state = ?", [state]))
 
     def answers(self, record: str | None = None) -> list[Answered]:
@@ -493,7 +587,10 @@ class Phone:
                     return answer
             except Lost:
                 answer = None
-            self.rest(_rest_s(attempt, answer))
+            rest_s = _rest_s(attempt, answer)
+            if rest_s > LONGEST_REST_S:
+                raise Offline(f"the server asks to come back in {rest_s:.0f} s")
+            self.rest(rest_s)
         raise Offline(f"no answer after {ATTEMPTS} attempts")
 
     def _signed(self, request: Callable[[], Answer]) -> Answer:
@@ -513,8 +610,7 @@ class Phone:
         if type == "application/json" and len(content) >= PACK_FROM_BYTES:
             content = gzip.compress(content, mtime=0)
             headers["Content-Encoding"] = "gzip"
-        digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        return self._request(method, path, content, headers | {"Content-Digest": f"sha-256=:{digest}:"})
+        return self._request(method, path, content, headers | {"Content-Digest": f"sha-256=:{_digest(content)}:"})
 
     def _ask(self, method: str, path: str, body: Json | None, headers: Mapping[str, str] | None = None) -> Answer:
         content = None if body is None else json.dumps(body).encode()
@@ -557,9 +653,31 @@ def _write_safely(file: Path, content: bytes) -> None:
         os.fsync(open_file.fileno())
 
 
+def _sha256_of(file: Path) -> str:
+    with file.open("rb") as open_file:
+        return hashlib.file_digest(open_file, "sha256").hexdigest()
+
+
+def _digest(content: bytes) -> str:
+    return _base64(hashlib.sha256(content).digest())
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _held(answer: Answer, before: int | None) -> int | None:
+    """How many bytes of a photo the server holds for good by this answer."""
+    if answer.status == 404:
+        return None
+    told = str(answer.headers.get("Upload-Offset", ""))
+    return int(told) if told.isdigit() else before
+
+
 def _put_off(answer: Answer) -> bool:
-    """Whether the same request may fare better later: the server is busy or broken, or the way garbled the bytes."""
-    return answer.status >= 500 or answer.status == 429 or answer.code in ("body-truncated", "digest-mismatch")
+    """Whether the same request may fare better later: the server is busy or broken, another request of ours still
+    holds the photo, or the way garbled the bytes."""
+    return answer.status >= 500 or answer.status in (423, 429) or answer.code in ("body-truncated", "digest-mismatch")
 
 
 def _rest_s(attempt: int, answer: Answer | None) -> float:

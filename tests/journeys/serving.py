@@ -1,4 +1,4 @@
-"""A real server process, as it is run in earnest: waitress, or gunicorn with two workers."""
+"""A real server process, as it is run in earnest: waitress, or gunicorn with two workers (the demo: with one)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STARTS_WITHIN_S = 30
+GUNICORN = "-m gunicorn --worker-class gthread --threads 32 --no-control-socket --bind 127.0.0.1:{port} wsgi:app"
 COMMANDS = {
     "waitress": "-m waitress --threads=16 --listen=127.0.0.1:{port} wsgi:app",
-    "gunicorn": "-m gunicorn --workers 2 --worker-class gthread --threads 32 --no-control-socket "
-    "--bind 127.0.0.1:{port} wsgi:app",
+    "gunicorn": f"{GUNICORN} --workers 2",
+    "gunicorn of one": f"{GUNICORN} --workers 1",
 }
 
 
@@ -74,9 +75,11 @@ class Running:
 
 
 @contextmanager
-def running(kind: str, database_url: str, folder: Path, **settings: object) -> Iterator[Running]:
-    """A server on this database; `settings` are those of `field_api/settings.py`, by name."""
-    port, log = free_port(), folder / "server.log"
+def running(
+    kind: str, database_url: str, folder: Path, *, port: int | None = None, **settings: object
+) -> Iterator[Running]:
+    """A server on this database, on any port; `settings` are those of `field_api/settings.py`, by name."""
+    port, log = port or free_port(), folder / "server.log"
     env = os.environ | {"DATABASE_URL": database_url, "FIELD_API_SECRET": SECRET}
     env |= {"FIELD_API_STORE_FOLDER": str(folder / "photos")}
     env |= {f"FIELD_API_{name.upper()}": str(value) for name, value in settings.items()}

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,13 +19,18 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from sync.models import Account, AnnouncedPhoto, Incident, Operation, Patrol, Photo, Track, VendorWarning
+from sync.models import Account, AnnouncedPhoto, Incident, Operation, Patrol, Photo, PhotoFacts, Track, VendorWarning
+from sync.photo_notes import PHOTO_NOTES
+from sync.store import photo_key
 from tests.conftest import opened
 from tests.demo import day
 from tests.demo.instance import set_up
+from tests.demo.photos import CAMERA
 from tests.journeys.serving import REPOSITORY, free_port, serving
 
 PASSWORD = "only-for-this-test"
+#: How long the server may take to look at all photos of the day, s.
+LOOKED_WITHIN_S = 60
 #: What signing in and sending take to happen, beside what the server says it may be off by.
 SLACK = dt.timedelta(seconds=3)
 
@@ -38,6 +44,7 @@ class Played:
     database_url: str
     written: day.Day
     told: list[day.Told]
+    kind: str
 
 
 @pytest.fixture(scope="module", params=["waitress on sqlite", "gunicorn on postgresql"])
@@ -52,7 +59,7 @@ def played(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with serving(kind, url, folder) as server:
         of_today = day.today(folder / "phones", server, PASSWORD)
         told = day.send(of_today, server, PASSWORD, said=lambda _: None)
-        yield Played(folder, server, url, of_today, told)
+        yield Played(folder, server, url, of_today, told, kind)
 
 
 @pytest.fixture
@@ -63,8 +70,9 @@ def stored(played: Played) -> Iterator[Session]:
 
 
 def test_each_case_done_on_purpose_becomes_what_it_was_meant_to(played: Played) -> None:
-    seen = {title: seen for told in played.told for title, seen in told.cases.items()}
-    assert {case.title: seen[case.title] for case in day.CASES if not seen[case.title].is_as_meant(case)} == {}
+    became = list(day.became(played.written, played.server, PASSWORD))
+    assert len(became) == len(day.CASES)
+    assert {case.title: seen for case, seen in became if not seen.is_as_meant(case)} == {}
 
 
 def test_every_operation_of_every_phone_is_stored_exactly_once(played: Played, stored: Session) -> None:
@@ -129,8 +137,40 @@ def test_every_photo_has_arrived_but_the_one_that_was_damaged(played: Played, st
     announced = set(stored.scalars(select(AnnouncedPhoto.sha256)))
     here = set(stored.scalars(select(Photo.sha256)))
     assert len(announced - here) == sum(told.photos_damaged for told in played.told) == 1
-    files = [file for file in (played.folder / "photos").rglob("*") if file.is_file()]
-    assert {hashlib.sha256(file.read_bytes()).hexdigest() for file in files} == here
+    kept = {sha256: played.folder / "photos" / photo_key(sha256) for sha256 in here}
+    assert {sha256 for sha256, file in kept.items() if hashlib.sha256(file.read_bytes()).hexdigest() != sha256} == set()
+
+
+def test_hardly_a_byte_of_a_photo_went_up_twice(played: Played) -> None:
+    """waitress keeps nothing of a stretch that was cut: it never hands it to the app."""
+    weigh, went_up = sum(told.photos_bytes for told in played.told), sum(told.uploaded_bytes for told in played.told)
+    assert weigh > 20_000_000
+    assert went_up < weigh * (1.15 if played.kind == "gunicorn" else 1.3)
+
+
+def test_the_photos_are_what_a_camera_makes(stored: Session) -> None:
+    facts = _all_facts(stored)
+    assert Counter(fact.format for fact in facts)["jpeg"] >= len(facts) - 1
+    assert sum(fact.camera is not None and CAMERA in fact.camera for fact in facts) >= len(facts) - 1
+    assert {(fact.width_px or 0) > (fact.height_px or 0) for fact in facts if fact.width_px} == {True, False}
+
+
+def test_photos_say_nothing_else_than_their_records_unless_on_purpose(stored: Session) -> None:
+    _all_facts(stored)
+    codes = Counter(code for codes in stored.scalars(select(Incident.note_codes)) for code in codes)
+    meant = Counter(code for case in day.CASES for code in case.codes if code in PHOTO_NOTES)
+    assert Counter({code: count for code, count in codes.items() if code in PHOTO_NOTES}) == meant
+
+
+def _all_facts(session: Session) -> list[PhotoFacts]:
+    """What every photo says, once the server has looked at all and told the records."""
+    until = time.monotonic() + LOOKED_WITHIN_S
+    arrived = AnnouncedPhoto.received_at.is_not(None)
+    while session.scalar(select(func.count()).where(arrived, AnnouncedPhoto.compared_at.is_(None))):
+        assert time.monotonic() < until
+        session.rollback()
+        time.sleep(0.2)
+    return list(session.scalars(select(PhotoFacts)))
 
 
 def test_playing_the_day_again_adds_nothing(played: Played, stored: Session) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 import shutil
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +18,26 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sync import accounts
-from sync.models import begin_write
+from sync.models import AnnouncedPhoto, Photo, Upload, begin_write
 from tests.conftest import opened
 from tests.demo.instance import set_up
-from tests.demo.network import FINE, REPEATED, SWALLOWED, BadNetwork, Trouble
+from tests.demo.network import FINE, REPEATED, SWALLOWED, UNDER_WAY_BYTES, BadNetwork, Trouble
 from tests.demo.people import YINONG
-from tests.demo.phone import Clock, Line, Offline, Phone, Refused, utc_now
-from tests.demo.photos import draw
+from tests.demo.phone import STRETCH_BYTES, Answer, Clock, Line, Offline, Phone, Refused, utc_now
+from tests.demo.photos import take
 from tests.journeys.serving import free_port, serving
 
 PASSWORD = "only-for-this-test"
+UPLOADS = "/api/v1/uploads"
 FIX = {"lon": 120.585, "lat": 30.19375, "accuracy_m": 12, "crs": "wgs84"}
-#: The server of these tests takes small batches only.
-MAX_OPS, MAX_BYTES = 40, 64 * 1024
+#: The server of these tests takes small batches and photos only.
+MAX_OPS, MAX_BYTES, MAX_PHOTO_BYTES = 40, 64 * 1024, 2_000_000
+#: What a cut line may lose at most, bytes: what was under way, and a stretch sent while the server had yet to notice.
+LOST_BYTES = 2 * UNDER_WAY_BYTES + STRETCH_BYTES
 
 
 @dataclass
@@ -44,6 +50,7 @@ class Ground:
     stack: ExitStack = field(default_factory=ExitStack)
     asked_for_password: Counter[str] = field(default_factory=Counter)
     rests: list[float] = field(default_factory=list)
+    networks: list[BadNetwork] = field(default_factory=list)
 
     def phone(
         self, name: str = "phone", *, line: str | None = None, password: str = PASSWORD, **other: object
@@ -57,14 +64,29 @@ class Ground:
 
         clock = Clock(utc_now() - dt.timedelta(hours=2))
         file = self.folder / f"{name}.sqlite"
-        phone = Phone(file, Line(line or self.server, 10), clock, username, ask, rest=self.rests.append, **other)  # type: ignore[arg-type]
+        phone = Phone(file, Line(line or self.server, 5), clock, username, ask, rest=self.rest, **other)  # type: ignore[arg-type]
         self.stack.callback(phone.close)
         return phone
 
-    def network(self, *plan: Trouble) -> str:
+    def rest(self, rest_s: float) -> None:
+        """Long enough for the server to notice that a line was cut."""
+        self.rests.append(rest_s)
+        time.sleep(0.05)
+
+    def network(self, *plan: Trouble, cut_every_bytes: int | None = None) -> str:
         """The address of a network in front of the server that does this to the next requests."""
         where = urlsplit(self.server)
-        return self.stack.enter_context(BadNetwork((where.hostname or "", where.port or 0), plan)).url
+        network = BadNetwork((where.hostname or "", where.port or 0), plan, cut_every_bytes=cut_every_bytes)
+        self.networks.append(self.stack.enter_context(network))
+        return network.url
+
+    def photo_requests(self) -> list[str]:
+        """The methods of what was asked about photos over networks."""
+        return [seen.method for network in self.networks for seen in network.seen if seen.path.startswith(UPLOADS)]
+
+    def photo_bytes(self) -> int:
+        """What left phones for photos over networks, lost on the way or not."""
+        return sum(network.sent_bytes(UPLOADS) for network in self.networks)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +95,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     folder = tmp_path_factory.mktemp("phones")
     url = f"sqlite:///{folder / 'field.sqlite'}"
     set_up(url, PASSWORD)
-    with serving("waitress", url, folder, batch_max_ops=MAX_OPS, batch_max_bytes=MAX_BYTES) as server:
+    limits = {"batch_max_ops": MAX_OPS, "batch_max_bytes": MAX_BYTES, "photo_max_bytes": MAX_PHOTO_BYTES}
+    with serving("gunicorn of one", url, folder, **limits) as server:
         yield server, url
 
 
@@ -239,7 +262,7 @@ def test_a_damaged_photo_is_set_aside_and_the_others_go(ground: Ground) -> None:
     phone = ground.phone()
     phone.sign_in()
     patrol = phone.start_patrol(["demo-officer"], YINONG, fix=FIX)
-    photos = [phone.take_photo(draw(Random(name)), "scene") for name in ("good", "to be damaged", "also good")]
+    photos = [phone.take_photo(take(Random(name)), "scene") for name in ("good", "to be damaged", "also good")]
     incident = phone.record_incident(patrol, ["DEMO-SR-001"], fix=FIX, photos=photos)
     phone.photo_file(photos[1]["sha256"]).write_bytes(b"not what it was")
     phone.sync()
@@ -248,16 +271,214 @@ def test_a_damaged_photo_is_set_aside_and_the_others_go(ground: Ground) -> None:
     assert photos[1]["sha256"] in phone.photos_needed
 
 
-def test_a_photo_whose_sending_was_cut_off_is_sent_again(ground: Ground) -> None:
-    network = ground.network(FINE, FINE, Trouble(cut_request_after=3_000), SWALLOWED)
-    phone = ground.phone(line=network)
+# ---------------------------------------------------------------- photos
+
+
+class Killed(BaseException):
+    """The system has killed the app."""
+
+
+def _photographed(ground: Ground, *contents: bytes, name: str = "phone", **other: object) -> Phone:
+    """A phone, signed in, with an incident that has these photos; one request takes all but their bytes."""
+    phone = ground.phone(name, **other)
     phone.sign_in()
-    patrol = phone.start_patrol(["demo-officer"], YINONG, fix=FIX)
-    photo = phone.take_photo(draw(Random("cut off")), "scene")
-    phone.record_incident(patrol, ["DEMO-SR-001"], fix=FIX, photos=[photo])
+    patrol = phone.start_patrol(["demo-officer", "demo-officer2"], YINONG, fix=FIX)
+    photos = [phone.take_photo(content, "scene") for content in contents]
+    phone.record_incident(patrol, ["DEMO-SR-001"], fix=FIX, photos=photos)
+    return phone
+
+
+def _small(name: str) -> bytes:
+    """A photo that fits into one stretch."""
+    return take(Random(name))[: STRETCH_BYTES // 2]
+
+
+def _large(name: str) -> bytes:
+    """A photo of four stretches."""
+    return (take(Random(name)) * 10)[: 4 * STRETCH_BYTES - 1_000]
+
+
+def _has_arrived(ground: Ground, phone: Phone, content: bytes) -> bool:
+    """The server has the photo from this officer, once, and the phone has it no more."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    with opened(ground.database_url) as engine, Session(engine) as session:
+        kept = session.scalars(select(Photo.size_bytes).where(Photo.sha256 == sha256)).all()
+        finished = session.scalars(select(Upload.name).where(Upload.sha256 == sha256)).all()
+        missing = session.scalars(select(AnnouncedPhoto).where(AnnouncedPhoto.received_at.is_(None))).all()
+    assert not [one for one in missing if one.sha256 == sha256]
+    assert not phone.photo_file(sha256).exists()
+    assert sha256 in {sent for sent, _, _ in phone.photos("sent")}
+    return (kept, finished) == ([len(content)], [sha256])
+
+
+def test_a_small_photo_takes_one_request(ground: Ground) -> None:
+    photo = _small("one request")
+    phone = _photographed(ground, photo, line=ground.network())
     phone.sync()
-    assert [sha256 for sha256, _, _ in phone.photos("sent")] == [photo["sha256"]]
-    assert not phone.photo_file(photo["sha256"]).exists()
+    assert ground.photo_requests() == ["POST"]
+    assert _has_arrived(ground, phone, photo)
+
+
+def test_a_large_photo_takes_one_request_per_stretch(ground: Ground) -> None:
+    photo, steps = _large("per stretch"), []
+    sending = lambda sha256, held, length: steps.append((held, length))  # noqa: E731
+    phone = _photographed(ground, photo, line=ground.network(), sending=sending)
+    phone.sync()
+    assert ground.photo_requests() == ["POST", "PATCH", "PATCH", "PATCH"]
+    assert steps == [(min(n * STRETCH_BYTES, len(photo)), len(photo)) for n in (1, 2, 3, 4)]
+    assert _has_arrived(ground, phone, photo)
+
+
+@pytest.mark.parametrize(
+    "troubles",
+    [
+        [SWALLOWED],
+        [REPEATED, REPEATED, REPEATED, REPEATED],
+        [FINE, SWALLOWED, SWALLOWED],
+        [FINE, FINE, FINE, SWALLOWED],
+        [FINE, FINE, FINE, SWALLOWED, SWALLOWED],
+        *([FINE, Trouble(cut_answer_after=k), Trouble(cut_answer_after=k)] for k in (1, 120, 200, 250, 300)),
+    ],
+    ids=str,
+)
+def test_whatever_becomes_of_the_answers_no_stretch_is_sent_twice(ground: Ground, troubles: list[Trouble]) -> None:
+    photo = _large(str(troubles))
+    phone = _photographed(ground, photo, line=ground.network(FINE, FINE, *troubles))
+    phone.sync()
+    assert _has_arrived(ground, phone, photo)
+    assert ground.photo_bytes() == len(photo)
+
+
+@pytest.mark.parametrize("at", [0, 500, 50_000, STRETCH_BYTES + 300])
+@pytest.mark.parametrize("stretch", [0, 3])
+def test_a_stretch_that_was_cut_is_gone_on_with_where_it_was_cut(ground: Ground, stretch: int, at: int) -> None:
+    photo = _large(f"{stretch} {at}")
+    phone = _photographed(
+        ground, photo, line=ground.network(FINE, FINE, *[FINE] * stretch, Trouble(cut_request_after=at))
+    )
+    phone.sync()
+    assert _has_arrived(ground, phone, photo)
+    assert ground.photo_requests().count("POST") <= 2
+    assert ground.photo_bytes() <= len(photo) + LOST_BYTES
+
+
+def test_a_line_that_is_cut_all_the_time_gets_every_photo_there(ground: Ground) -> None:
+    photos = [_large(f"all the time {number}") for number in range(4)]
+    phone = _photographed(ground, *photos, line=ground.network(cut_every_bytes=300_000))
+    phone.sync()
+    assert all(_has_arrived(ground, phone, photo) for photo in photos)
+    cuts = ground.networks[0].troubles
+    assert cuts > 10
+    assert ground.photo_bytes() <= sum(map(len, photos)) + cuts * LOST_BYTES
+
+
+@pytest.mark.parametrize("reached", [1, 3])
+def test_an_app_that_was_killed_amid_a_photo_goes_on_with_it(ground: Ground, reached: int) -> None:
+    def kill(sha256: str, held: int, length: int) -> None:
+        if held == reached * STRETCH_BYTES:
+            raise Killed
+
+    photo = _large(f"killed {reached}")
+    phone = _photographed(ground, photo, line=ground.network(), sending=kill)
+    with pytest.raises(Killed):
+        phone.sync()
+    again = ground.phone(line=ground.network())
+    again.sync()
+    assert ground.photo_requests()[reached] == "HEAD"
+    assert ground.photo_bytes() == len(photo)
+    assert _has_arrived(ground, again, photo)
+
+
+def test_an_app_that_was_killed_before_the_last_answer_sends_nothing_again(ground: Ground) -> None:
+    photo = _small("last answer")
+    phone = _photographed(
+        ground, photo, line=ground.network(FINE, FINE, SWALLOWED, *[Trouble(cut_request_after=0)] * 9)
+    )
+    with pytest.raises(Offline):
+        phone.sync()
+    again = ground.phone(line=ground.network())
+    again.sync()
+    assert [seen.method for seen in ground.networks[1].seen] == ["HEAD"]
+    assert _has_arrived(ground, again, photo)
+
+
+def test_an_app_that_was_killed_before_the_first_byte_left_begins_anew(ground: Ground) -> None:
+    photo = _small("first byte")
+    phone = _photographed(ground, photo, line=ground.network(FINE, FINE, *[Trouble(cut_request_after=0)] * 10))
+    with pytest.raises(Offline):
+        phone.sync()
+    again = ground.phone(line=ground.network())
+    again.sync()
+    assert [seen.method for seen in ground.networks[1].seen] == ["HEAD", "POST"]
+    assert _has_arrived(ground, again, photo)
+
+
+def test_a_silent_line_is_given_up_and_the_photo_waited_for_until_the_server_gives_it_up_too(ground: Ground) -> None:
+    photo = _large("silent")
+    phone = _photographed(ground, photo, line=ground.network(FINE, FINE, FINE, Trouble(silent_after=100_000)))
+    phone.rest = time.sleep
+    phone.sync()
+    assert ground.photo_requests()[:3] == ["POST", "PATCH", "HEAD"]
+    assert ground.photo_bytes() <= len(photo) + STRETCH_BYTES
+    assert _has_arrived(ground, phone, photo)
+
+
+@dataclass(frozen=True)
+class Garbling(Line):
+    """A line that once turns a bit of a stretch."""
+
+    left: list[int] = field(default_factory=lambda: [1])
+
+    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        if method == "PATCH" and body and self.left:
+            self.left.pop()
+            body = bytes([body[0] ^ 1]) + body[1:]
+        return super().ask(method, path, body, headers)
+
+
+def test_a_stretch_that_was_garbled_on_its_way_is_sent_again(ground: Ground) -> None:
+    photo = _large("garbled")
+    phone = _photographed(ground, photo)
+    phone.line = Garbling(ground.network())
+    phone.sync()
+    assert ground.photo_requests() == ["POST", "PATCH", "PATCH", "PATCH", "PATCH"]
+    assert _has_arrived(ground, phone, photo)
+
+
+def test_two_phones_with_the_same_photo_make_it_one_upload(ground: Ground) -> None:
+    photo = _large("two phones")
+    first = _photographed(ground, photo, line=ground.network(*[FINE] * 4, *[Trouble(cut_request_after=0)] * 20))
+    with pytest.raises(Offline):
+        first.sync()
+    second = _photographed(ground, photo, name="tablet", line=ground.network())
+    second.sync()
+    first.line = Line(ground.network())
+    first.sync()
+    assert [seen.method for seen in ground.networks[2].seen] == ["HEAD"]
+    assert _has_arrived(ground, first, photo)
+    assert _has_arrived(ground, second, photo)
+
+
+def test_a_photo_larger_than_the_server_takes_delays_nobody(ground: Ground) -> None:
+    photos = [_small("before"), b"x" * (MAX_PHOTO_BYTES + 1), _small("after")]
+    phone = _photographed(ground, *photos)
+    phone.sync()
+    assert [sha256 for sha256, _, _ in phone.photos("refused")] == [hashlib.sha256(photos[1]).hexdigest()]
+    assert _has_arrived(ground, phone, photos[0])
+    assert _has_arrived(ground, phone, photos[2])
+
+
+def test_a_photo_that_was_damaged_when_half_of_it_had_gone_is_set_aside(ground: Ground) -> None:
+    photo = _large("half gone")
+    sha256 = hashlib.sha256(photo).hexdigest()
+
+    def damage(sha256: str, held: int, length: int) -> None:
+        phone.photo_file(sha256).write_bytes(photo[:-1] + b"x")
+
+    phone = _photographed(ground, photo, sending=damage)
+    phone.sync()
+    assert [damaged for damaged, _, _ in phone.photos("damaged")] == [sha256]
+    assert sha256 in phone.photos_needed
 
 
 # ---------------------------------------------------------------- changing what was recorded
@@ -307,7 +528,7 @@ def test_a_sign_in_that_ended_midway_asks_for_the_password_and_loses_nothing(gro
 
 
 def test_a_renewal_whose_answer_was_lost_ends_in_signing_in_again(ground: Ground) -> None:
-    phone = ground.phone(line=ground.network(FINE, FINE, SWALLOWED))
+    phone = ground.phone(line=ground.network(FINE, SWALLOWED))
     phone.sign_in()
     _record(phone, 2)
     with closing(sqlite3.connect(phone.outbox)) as file, file:
