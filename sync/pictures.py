@@ -7,11 +7,12 @@ evidence all the same.
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import io
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, TypeVar
 
@@ -36,9 +37,9 @@ SIZES: Mapping[str, int] = {"thumb": THUMB_PX, "screen": SCREEN_PX}
 QUALITY = 80
 
 #: What decoding one photo may hold, with the photo's own bytes: 150 MB with what is made of it. Measured with Pillow
-#: 13.0 and pillow-heif 1.8. It allows JPEG of 210 Mpx (phones make 12, 48, 50, 108, 200), progressive ones of 22 to
-#: 45 Mpx, PNG of 36, HEIC of 26 (iPhones make 12 and 24; not 48), AVIF of 12, WebP of 8.
-MOST_BYTES = 145_000_000
+#: 13.0 and pillow-heif 1.8. It allows JPEG of 210 Mpx (phones make 12, 48, 50, 108, 200), progressive ones of 20 to
+#: 40 Mpx, PNG of 32, HEIC of 25 (iPhones make 12 and 24; not 48), AVIF of 14, WebP of 8.
+MOST_BYTES = 135_000_000
 #: What holds no more than this may be decoded beside another: every JPEG that is not progressive, every screenshot.
 LIGHT_BYTES = 75_000_000
 #: More pixels than any phone's sensor has. A JPEG of 200 Mpx, decoded at an eighth, takes 0.2 s.
@@ -48,13 +49,15 @@ MOST_SIDE_PX = 65_535
 #: Larger photos are not read, bytes: three times what phones may send unless an operator lets them.
 MOST_PHOTO_BYTES = 64_000_000
 #: Bytes per pixel that decoding holds, measured at 24 Mpx: planes of the decoder, and Pillow's picture.
-PNG_HELD, WEBP_HELD, AVIF_HELD, HEIC_HELD = 4.0, 18.0, 11.5, 5.4
-#: The same for AVIF and HEIC in more than 8 bits or more colours than 4:2:0.
+PNG_HELD, WEBP_HELD, AVIF_HELD, HEIC_HELD = 4.0, 16.5, 9.2, 5.2
+#: The same for AVIF and HEIC with more than 8 bits, more colours than 4:2:0, or transparency.
 DEEP_HELD = 16.0
 #: An AVIF is coded in whole blocks: its parts may be so much larger than the picture, px.
 BLOCK_PX = 64
 #: How many pixels are made smaller at a time, so that no second whole picture is held.
-BAND_PX = 1_000_000
+BAND_PX = 250_000
+#: What is larger than this, bytes, goes back to the system as soon as it is free.
+GIVEN_BACK_BYTES = 4 * 1024 * 1024
 
 # A look takes a second at most. More threads would only take more memory, and processors that requests wait for.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -62,6 +65,11 @@ if pillow_heif is not None:
     pillow_heif.options.DECODE_THREADS = 1
     # An embedded thumb may show something else than the photo.
     pillow_heif.options.THUMBNAILS = pillow_heif.options.DEPTH_IMAGES = pillow_heif.options.AUX_IMAGES = False
+
+# Left to itself glibc keeps what a thread once held for that thread: four that looked at the same photo one after the
+# other held 130 MB for nothing (measured; 10 MB with this). Other libraries of C don't know the word.
+with suppress(OSError, AttributeError):
+    ctypes.CDLL("libc.so.6").mallopt(_M_MMAP_THRESHOLD := -3, GIVEN_BACK_BYTES)
 
 _T = TypeVar("_T")
 
@@ -168,12 +176,10 @@ _QUEUE = threading.Lock()
 
 def _at_a_place(work: Callable[[int], _T]) -> _T:
     """What the work gives, told how many bytes it may hold. Two work at once; what costs more begins again, alone."""
-    try:
-        with _places(1):
-            return work(LIGHT_BYTES)
-    except _TooCostly:
-        with _places(2):
-            return work(MOST_BYTES)
+    with suppress(_TooCostly), _places(1):
+        return work(LIGHT_BYTES)
+    with _places(2):
+        return work(MOST_BYTES)
 
 
 @contextmanager
@@ -251,7 +257,8 @@ def _picture(photo: _Photo, longest_px: int, most_bytes: int) -> Image.Image:
     if decode is None:
         raise _Undecodable
     try:
-        small = _small(*decode(photo, longest_px, most_bytes), longest_px)
+        small = _coarser(*decode(photo, longest_px, most_bytes), longest_px)  # what was decoded is free again
+        small.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     except _TooCostly:
         raise
     except Exception as error:
@@ -264,7 +271,8 @@ def _picture(photo: _Photo, longest_px: int, most_bytes: int) -> Image.Image:
 _Decoded = tuple[tuple[int, int], Callable[[int, int], Image.Image]]
 
 
-def _small(size: tuple[int, int], rows: Callable[[int, int], Image.Image], longest_px: int) -> Image.Image:
+def _coarser(size: tuple[int, int], rows: Callable[[int, int], Image.Image], longest_px: int) -> Image.Image:
+    """A half, a third, … of what was decoded, its longest side no less than so many px; a band of rows at a time."""
     width, height = size
     factor = max(1, min(16, max(size) // longest_px))
     small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
@@ -272,7 +280,6 @@ def _small(size: tuple[int, int], rows: Callable[[int, int], Image.Image], longe
     for top in range(0, height, step):
         band = _on_white(rows(top, min(height, top + step)))
         small.paste(band.reduce(factor), (0, top // factor))
-    small.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     return small
 
 
@@ -315,7 +322,7 @@ def _decode_avif(photo: _Photo, _longest_px: int, most_bytes: int) -> _Decoded:
     image = AvifImagePlugin.AvifImageFile(photo.source())
     photo.size = image.size
     photo.orientation = exif.read(image.info.get("exif", b"")).orientation
-    photo.afford(most_bytes, DEEP_HELD if photo.layout.deep else AVIF_HELD)
+    photo.afford(most_bytes, AVIF_HELD if image.mode == "RGB" and not photo.layout.deep else DEEP_HELD)
     if any(coded > side + BLOCK_PX for coded, side in zip(photo.layout.coded_size, image.size, strict=True)):
         raise _Undecodable
     return _loaded(image)
