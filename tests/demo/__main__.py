@@ -84,6 +84,7 @@ def _play(folder: Path, server: str, password: str) -> None:
     print(f"{'notes':>7}{'photos':>8}{'MB':>6}{'again':>7}{'troubles':>10}  about")
     bar = _Bar(day.photos_bytes(played))
     told = day.send(played, server, password, lambda told: bar.print(_line(told)), bar.sending)
+    bar.clear()
     print("\nDone on purpose, and what became of it (the server looks at photos when it has time) …\n")
     for case, seen in day.became(played, server, password):
         _print_case(case, seen)
@@ -110,8 +111,13 @@ class _Bar:
     def print(self, line: str) -> None:
         """The line, above the bar."""
         with self._lock:
-            print(f"\r\033[K{line}" if sys.stdout.isatty() else line, flush=True)
+            self.clear()
+            print(line, flush=True)
             self._draw()
+
+    def clear(self) -> None:
+        if sys.stdout.isatty():
+            print("\r\033[K", end="")
 
     def _draw(self) -> None:
         self._drawn, held = time.monotonic(), sum(self._held.values())
