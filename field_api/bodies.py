@@ -72,18 +72,19 @@ class _Silence(_LineDied):
 
 def _as_it_comes(announced: int | None) -> Iterator[bytes]:
     line: socket.socket | None = request.environ.get("gunicorn.socket")
-    if line is None or announced is None:  # a body in chunks can't be read on once a read has failed
+    if line is None:
         return iter(lambda: _next_piece(PIECE_BYTES), b"")
-    return _listen(line)
+    return _listen(line, is_counted=announced is not None)
 
 
-def _listen(line: socket.socket) -> Iterator[bytes]:
+def _listen(line: socket.socket, *, is_counted: bool) -> Iterator[bytes]:
     """What comes on a line of gunicorn's: pieces of the size that comes within a second, empty ones in silence.
 
-    A read that is asked for more than has come waits for the rest, so a slow line is asked for little.
+    A read that is asked for more than has come waits for the rest, so a slow line is asked for little. A body in chunks
+    can't be read on once a read has failed, not even for want of bytes: its end would seem to be there.
     """
     size, silences = LEAST_PIECE_BYTES, 0
-    line.settimeout(PAUSE_S)
+    line.settimeout(PAUSE_S if is_counted else LONGEST_SILENCE_S)
     try:
         while silences * PAUSE_S < LONGEST_SILENCE_S:
             asked_at = time.monotonic()
@@ -93,7 +94,7 @@ def _listen(line: socket.socket) -> Iterator[bytes]:
                 for piece in _left(line):
                     silences = 0
                     yield piece
-                if not isinstance(error, _Silence):
+                if not (is_counted and isinstance(error, _Silence)):
                     raise
                 silences += 1
                 yield b""
