@@ -57,7 +57,7 @@ class Handset:
             connection.request(method, path, body, {name: value for name, value in sent.items() if value})
             response = connection.getresponse()
             content = response.read()
-            is_json = "json" in response.headers.get_content_type()
+            is_json = content and "json" in response.headers.get_content_type()  # of HEAD only the headers come
             return Answer(response.status, response.headers, orjson.loads(content) if is_json else {})
 
     def push(self, batch: dict[str, Any] | bytes, **headers: str) -> Answer:
