@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 #: Segments of a JPEG, boxes of an AVIF or HEIC beside each other, items in it. Photos have a hundred or two.
@@ -123,8 +124,8 @@ def _is_zip(data: bytes) -> bool:
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]")
 _BASELINE, _EXTENDED, _PROGRESSIVE, _EOI, _SOS, _APP1 = 0xC0, 0xC1, 0xC2, 0xD9, 0xDA, 0xE1
 _FRAMES = {_BASELINE, _EXTENDED, _PROGRESSIVE}
-#: Lossless, differential, arithmetic: nobody takes photos like that.
-_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, *range(0xC9, 0xCC), 0xCD, 0xCE, 0xCF}
+#: Frames that nobody takes photos in (lossless, differential, arithmetic), and the end before there was one.
+_NO_PHOTO = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, _EOI}
 _HUFFMAN, _QUANTIZATION, _RESTART = 0xC4, 0xDB, 0xDD
 _SHOWN_SEGMENTS = {*_FRAMES, _SOS, _HUFFMAN, _QUANTIZATION, _RESTART}
 
@@ -136,8 +137,8 @@ def _read_jpeg(data: bytes, layout: Layout) -> None:
     for marker, segment, ends in _segments(data, 2):
         if marker == _APP1 and segment[4:10] == b"Exif\0\0":
             layout.exif = layout.exif or segment[10:]
-        if marker in _OTHER_FRAMES or (frame and marker in _FRAMES):
-            raise ValueError("not a photo's frame")
+        if marker in _NO_PHOTO or (frame and marker in _FRAMES):
+            raise ValueError("no photo's frame")
         if marker in _FRAMES:
             frame = segment
             layout.size = int.from_bytes(frame[7:9], "big"), int.from_bytes(frame[5:7], "big")
@@ -154,27 +155,34 @@ def _read_jpeg(data: bytes, layout: Layout) -> None:
 
 
 def _segments(data: bytes, at: int) -> Iterator[tuple[int, bytes, int]]:
-    """Marker, segment with its marker, and where it ends. Raises ValueError if it goes on no further."""
+    """Marker, segment with its marker, and where it ends; the mark of the picture's end is the last.
+
+    Raises ValueError where there are no more, or one is cut off.
+    """
     for _ in range(MOST_PARTS):
         found = _MARKER.search(data, at)
-        if found is None or data[found.end() - 1] == _EOI:
+        if found is None:
             raise ValueError("no more segments")
-        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+        marker, at = data[found.end() - 1], found.end()
+        if marker != _EOI:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
         if at > len(data):
             raise ValueError("cut off")
-        yield data[found.end() - 1], data[found.start() : at], at
+        yield marker, data[found.start() : at], at
+        if marker == _EOI:
+            return
     raise _Endless
 
 
 def _scans(data: bytes, at: int) -> tuple[int, int]:
     """How many scans there are, the first having begun, and where the picture ends."""
     scans = 1
-    try:
-        for marker, _, after in _segments(data, at):
-            scans, at = scans + (marker == _SOS), after
-    except (ValueError, _Endless):
-        end = data.find(b"\xff\xd9", at)
-    return scans, end + 2 if end >= 0 else len(data)
+    with suppress(ValueError, _Endless):
+        for marker, _, ends in _segments(data, at):
+            scans += marker == _SOS
+            if marker == _EOI:
+                return scans, ends
+    return scans, len(data)
 
 
 def _coefficient_bytes_per_px(frame: bytes) -> float:
@@ -272,6 +280,7 @@ class _Boxes:
         self._kinds: dict[int, bytes] = {}
         self._extents: dict[int, list[tuple[int, int]]] = {}
         self._renamed: dict[int, bytes] = {}
+        self._left_bytes = 2 * len(data)  # items lie beside each other, not upon each other a thousand times
         for kind, body, layout.end in self._boxes(0, len(data)):
             if kind == b"ftyp" and data[body : body + 4] == b"avis":
                 self._renamed[body] = b"avif"  # libavif then takes the still picture
@@ -334,12 +343,15 @@ class _Boxes:
         for _ in range(take(wide)):
             number, method, _reference = take(wide), take(2) & 15 if version else 0, take(2)
             begins = take(base) + (idat if method == 1 else 0)
+            extents = self._extents.setdefault(number, [])
             for _ in range(take(2)):
                 take(index if version else 0)
                 extent, size = begins + take(offset), take(length)
-                self._extents.setdefault(number, []).append((extent, extent + size if size else len(self._data)))
+                ends = min(extent + size if size else len(self._data), len(self._data))
+                extents.append((extent, ends))
+                self._left_bytes -= max(0, ends - extent)
                 left -= 1
-                if left < 0:
+                if min(left, self._left_bytes) < 0:
                     raise _Endless
 
 

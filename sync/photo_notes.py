@@ -35,19 +35,8 @@ AFTER_TOLD = dt.timedelta(minutes=10)
 EDITORS = (
     *("photoshop", "lightroom", "adobe", "gimp", "pixelmator", "affinity", "paint.net", "acdsee", "photoscape"),
     *("snapseed", "picsart", "vsco", "facetune", "faceapp", "meitu", "xiuxiu", "beautycam", "ulike", "hypic", "xingtu"),
-    *(
-        "美图",
-        "美颜",
-        "醒图",
-        "轻颜",
-        "天天p图",
-        "光影魔术手",
-        "photo editor",
-        "photodirector",
-        "fotor",
-        "polarr",
-        "canva",
-    ),
+    *("photo editor", "photodirector", "fotor", "polarr"),
+    *("美图", "美颜", "醒图", "轻颜", "天天p图", "光影魔术手"),
 )
 #: What a phone may call the same format by.
 _ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/heif": "image/heic"}

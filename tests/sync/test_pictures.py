@@ -585,6 +585,29 @@ def test_an_avif_that_is_larger_than_it_says_is_not_decoded() -> None:
     assert seen(huge[:at] + struct.pack(">II", 64, 64) + huge[at + 8 :]).flags == ("undecodable",)
 
 
+def box(kind: bytes, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def items_upon_items(format: str, kind: bytes) -> bytes:
+    """One item that is the whole photo, nine hundred times over."""
+    extents = struct.pack(">II", 0, 4_000_000) * 900
+    named = box(b"infe", b"\2\0\0\0", struct.pack(">HH", 1, 0), kind, b"\0")
+    places = box(b"iloc", bytes(4), b"\x44\0", struct.pack(">HHHH", 1, 1, 0, 900), extents)
+    meta = box(b"meta", bytes(4), box(b"iinf", bytes(4), b"\0\1", named), places)
+    return box(b"ftyp", format.encode(), bytes(4), b"mif1") + meta + box(b"mdat", bytes(4_000_000))
+
+
+@pytest.mark.parametrize("format", ["avif", "heic"])
+@pytest.mark.parametrize("kind", [b"Exif", b"av01"])
+def test_items_that_lie_upon_each_other_are_not_put_together(format: str, kind: bytes) -> None:
+    data = items_upon_items(format, kind)
+    begins = time.process_time()
+    assert seen(data).flags == ("too-costly",)
+    assert time.process_time() - begins < 1
+
+
 TEXT = b"Comment\0\0" + zlib.compress(bytes(3_000_000), 9)
 MANY_TAGS = b"II*\0\x08\0\0\0\xff\xff" + b"".join(struct.pack("<HHII", tag, 2, 60_000, 8) for tag in range(5_000))
 
