@@ -439,6 +439,8 @@ def _checksum() -> _Checksum | None:
 def _asked() -> Asked:
     told, length = request.headers.get("Upload-Metadata"), _number("Upload-Length")
     deferred = request.headers.get("Upload-Defer-Length")
+    if "Upload-Concat" in request.headers:  # parts of a photo would each count as one
+        raise UploadInvalid(header="Upload-Concat")
     if deferred not in (None, "1"):
         raise UploadInvalid(header="Upload-Defer-Length")
     if (length is None) == (deferred is None):

@@ -336,6 +336,8 @@ REFUSED: list[tuple[str, dict[str, str | None], int, str, str | None]] = [
     ("a short name", {"upload_metadata": named(SHA256[:-1])}, 400, "photo-invalid", None),
     ("a raw digest", {"upload_metadata": f"sha256 {b64(bytes.fromhex(SHA256))}"}, 400, "photo-invalid", None),
     ("an empty name", {"upload_metadata": "sha256"}, 400, "photo-invalid", None),
+    ("part of a photo", {"upload_concat": "partial"}, 400, "upload-invalid", "Upload-Concat"),
+    ("parts put together", {"upload_concat": f"final;{URL}/{SHA256}"}, 400, "upload-invalid", "Upload-Concat"),
     ("a bad checksum", {"upload_checksum": "md5 YQ=="}, 400, "upload-invalid", "Upload-Checksum"),
 ]
 
@@ -756,6 +758,19 @@ def test_a_photo_in_one_go_overtakes_its_own_pieces(
     assert phone.ask("PUT", f"{URL}/{SHA256}", PICTURE).status_code == 200
     assert phone.offset() == SIZE
     assert (kept(folder), rows(engine, UploadPart)) == ({SHA256: PICTURE}, [])
+
+
+def test_a_store_that_is_away_is_busy_and_the_upload_is_free_at_once(
+    make_app: Callable[..., Flask], officer: SignedIn, bearer: Callable[..., Headers]
+) -> None:
+    nowhere = {"store_url": "s3://photos", "s3_key_id": "k", "s3_secret": "s", "s3_endpoint_url": "http://127.0.0.1:1"}
+    phone = Phone(make_app(look_every_s=0, **nowhere).test_client(), bearer(officer))
+    phone.create()
+    answer = phone.patch(0, PICTURE[:100])
+    assert told(answer) == (503, "busy")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert told(phone.patch(0, PICTURE)) == (503, "busy")
+    assert phone.offset() == 0
 
 
 # ---------------------------------------------------------------- in one go, and how much in a day
