@@ -315,22 +315,24 @@ class _Chunk:
         self._known = hold.offset_bytes - first_byte  # bytes that the upload has already are passed over
         self._pieces = pieces(self._known + hold.room_bytes, PhotoTooLarge)
         self.checksum = checksum
+        self.came_bytes = 0
         self.has_ended = False
         self.cut: BodyTruncated | None = None
 
     def pour(self, file: IO[bytes]) -> None:
-        """What came within KEEP_EVERY_S, or until the chunk ended, has been written to the file."""
+        """What came within KEEP_EVERY_S, before a pause or until the end has been written to the file."""
         until = time.monotonic() + KEEP_EVERY_S
         try:
             for piece in self._pieces:
                 self._write(piece, file)
-                if time.monotonic() > until:
+                if not piece or time.monotonic() > until:
                     return
         except BodyTruncated as cut:
             self.cut = cut
         self.has_ended = True
 
     def _write(self, piece: bytes, file: IO[bytes]) -> None:
+        self.came_bytes += len(piece)
         if self.checksum:
             self.checksum.digest.update(piece)
         file.write(piece[self._known :])
@@ -364,17 +366,20 @@ def _take(who: SignedIn, hold: Hold, chunk: _Chunk) -> Standing:
 
 
 def _fill(hold: Hold, chunk: _Chunk, file: IO[bytes]) -> None:
-    """What may be counted next is in the file: what came within KEEP_EVERY_S, or all of what is to be checked first.
+    """What may be counted next is in the file: what came before a pause or within KEEP_EVERY_S, or a chunk as a whole.
 
-    The last byte waits for the end of the chunk: more than fits is refused as a whole.
+    A chunk is checked before it counts; and the photo's last byte waits for the end of its chunk, for one that is too
+    long is refused.
     """
-    size = 0
-    while not chunk.has_ended and (chunk.checksum or size in (0, hold.room_bytes)):
+    came_bytes = 0
+    while True:
         chunk.pour(file)
-        if chunk.checksum and file.tell() > size:
+        if chunk.has_ended or (not chunk.checksum and 0 < file.tell() < hold.room_bytes):
+            return
+        if chunk.came_bytes > came_bytes:
             with _writing() as (session, now):
                 uploads.renew(session, hold, now=now)
-        size = file.tell()
+        came_bytes = chunk.came_bytes
 
 
 def _count(hold: Hold, file: IO[bytes], *, goes_on: bool) -> Hold:
