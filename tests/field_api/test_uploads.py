@@ -789,6 +789,7 @@ def test_a_photo_in_one_go_is_kept(phone: Phone, engine: Engine, folder: Path, a
 PUTS = [
     ("x", PICTURE, 400, "photo-invalid"),
     ("0" * 32, PICTURE, 400, "photo-invalid"),
+    ("%00", PICTURE, 400, "photo-invalid"),
     (SHA256.upper(), PICTURE, 400, "photo-invalid"),
     (SHA256, PICTURE[:-1], 422, "photo-digest-mismatch"),
     (SHA256, bytes(MOST_BYTES + 1), 413, "photo-too-large"),
