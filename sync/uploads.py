@@ -182,7 +182,11 @@ def forget(session: Session, who: SignedIn, name: str, *, now: dt.datetime) -> l
 
 
 def allow(session: Session, who: SignedIn, name: str, size_bytes: int, limits: Limits, *, now: dt.datetime) -> None:
-    """This officer may send so many bytes in one go. Raises PhotoQuota; never for a photo that was sent before."""
+    """This officer may send so many bytes in one go. Raises PhotoInvalid if the name is no SHA-256 in lower case, and
+    PhotoQuota, but never for a photo that was sent before.
+    """
+    if not _SHA256.fullmatch(name):
+        raise PhotoInvalid()
     found = _row(session, who, name)
     if found is None or not found.finished_at:
         _check_day(session, who, name, size_bytes, limits, now)
@@ -219,14 +223,14 @@ def claim(
         raise UploadOffset(offset_bytes=found.offset_bytes)
     if found.finished_at:
         return None
-    length = found.length_bytes
+    length, created_at = found.length_bytes, found.created_at
     if length is None:
-        length = _fixed(length_bytes, offset_bytes, limits)
+        length, created_at = _fixed(length_bytes, offset_bytes, limits), now  # it counts on the day its bytes come
         _check_day(session, who, name, length or offset_bytes, limits, now)
     token = uuid.uuid4()
     # A length that is reached already isn't told before the photo has arrived: offset = length means just that.
     told_length = length if length != offset_bytes else None
-    held = {"held_by": token, "held_until": now + LEASE, "length_bytes": told_length}
+    held = {"held_by": token, "held_until": now + LEASE, "length_bytes": told_length, "created_at": created_at}
     session.execute(update(Upload).where(_is(who.account_id, name)).values(held))
     room = (limits.photo_bytes if length is None else length) - offset_bytes
     return Hold(name, length, offset_bytes, found.told, found.expires_at, who.account_id, token, room)

@@ -229,6 +229,16 @@ def test_a_day_ends_at_midnight_in_hangzhou(server: Server) -> None:
     assert server.create().offset_bytes == 0
 
 
+@pytest.mark.parametrize("length", [None, SIZE])
+def test_what_is_begun_without_a_length_counts_on_the_day_its_bytes_come(server: Server, length: int | None) -> None:
+    server.limits = replace(LIMITS, day_bytes=SIZE)
+    first, second = (server.create(Asked(None, None, None)).name for _ in range(2))
+    server.now += dt.timedelta(days=1)
+    server.count(server.claim(first, length=length), BYTES)
+    with pytest.raises(PhotoQuota):
+        server.claim(second, length=1)
+
+
 def test_an_upload_that_begins_anew_counts_once(server: Server) -> None:
     server.limits = replace(LIMITS, day_bytes=SIZE)
     server.create()
