@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-#: Segments of a JPEG, boxes of an AVIF or HEIC beside each other, items in it. Photos have a hundred or two.
+#: Segments of a JPEG, boxes of an AVIF or HEIC beside each other, items in it, units they are coded in. Photos have a
+#: hundred or two.
 MOST_PARTS = 1_000
 #: Chunks of a PNG. Photos have one per 8 KiB.
 MOST_CHUNKS = 20_000
@@ -266,7 +267,7 @@ def _read_heic(data: bytes, layout: Layout) -> None:
 def _read_avif(data: bytes, layout: Layout) -> None:
     """Shown is the still picture that is always there, not the film, and how large its parts really are is known."""
     boxes = _Boxes(data, layout)
-    coded = [sequence for item in boxes.items(b"av01") for sequence in _av1_sequences(item)]
+    coded = list(_av1_sequences(boxes.items(b"av01")))
     layout.deep = any(profile > 0 for profile, _, _ in coded)
     layout.coded_size = max((width for _, width, _ in coded), default=0), max((high for _, _, high in coded), default=0)
     layout.shown = boxes.shown()
@@ -371,23 +372,25 @@ class _Taker:
 # ---------------------------------------------------------------- AV1 (AV1 Bitstream & Decoding Process, 5.3 to 5.5)
 
 
-def _av1_sequences(coded: bytes) -> Iterator[tuple[int, int, int]]:
+def _av1_sequences(items: Iterable[bytes]) -> Iterator[tuple[int, int, int]]:
     """Profile, width and height of each sequence. A header may say anything else: 256 Mpx in 3 KB called 64 x 64 px
     were decoded before somebody compared.
     """
-    at = 0
-    for _ in range(MOST_PARTS):
-        if at >= len(coded):
-            return
-        header = coded[at]
-        at += 2 if header & 4 else 1
-        size = len(coded) - at
-        if header & 2:
-            size, at = _leb128(coded, at)
-        if header >> 3 & 15 == 1:
-            yield _av1_sequence(coded[at : at + 256])
-        at += size
-    raise _Endless
+    left = MOST_PARTS
+    for coded in items:
+        at = 0
+        while at < len(coded):
+            if left == 0:
+                raise _Endless
+            left -= 1
+            header = coded[at]
+            at += 2 if header & 4 else 1
+            size = len(coded) - at
+            if header & 2:
+                size, at = _leb128(coded, at)
+            if header >> 3 & 15 == 1:
+                yield _av1_sequence(coded[at : at + 256])
+            at += size
 
 
 def _leb128(coded: bytes, at: int) -> tuple[int, int]:

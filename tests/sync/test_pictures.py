@@ -608,6 +608,24 @@ def test_items_that_lie_upon_each_other_are_not_put_together(format: str, kind: 
     assert time.process_time() - begins < 1
 
 
+def test_items_full_of_headers_are_not_read_to_the_end() -> None:
+    units = b"\x0a\0" * 900 + b"\x12\0" * 50  # sequence headers, each of which may be 256 bytes long
+    named = [box(b"infe", b"\2\0\0\0", struct.pack(">HH", n, 0), b"av01\0") for n in range(500)]
+    places = [struct.pack(">HHHII", n, 0, 1, len(units) * n, len(units)) for n in range(500)]
+    items = box(b"iloc", bytes(4), b"\x44\0", struct.pack(">H", 500), *places)
+    meta = box(b"meta", bytes(4), box(b"iinf", bytes(4), struct.pack(">H", 500), *named), items)
+    head = box(b"ftyp", b"avif", bytes(4), b"mif1") + meta
+    head = head.replace(b"".join(places), b"".join(_moved(place, len(head) + 8) for place in places))
+    begins = time.process_time()
+    assert seen(head + box(b"mdat", units * 500)).flags == ("too-costly",)
+    assert time.process_time() - begins < 1
+
+
+def _moved(place: bytes, by: int) -> bytes:
+    *which, begins, size = struct.unpack(">HHHII", place)
+    return struct.pack(">HHHII", *which, begins + by, size)
+
+
 TEXT = b"Comment\0\0" + zlib.compress(bytes(3_000_000), 9)
 MANY_TAGS = b"II*\0\x08\0\0\0\xff\xff" + b"".join(struct.pack("<HHII", tag, 2, 60_000, 8) for tag in range(5_000))
 
