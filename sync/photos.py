@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from sync.journal import Change, digest_of, hold_counter, record
@@ -51,22 +51,23 @@ def arrive(
     transaction of its own, whose last statements these are.
     """
     name = name or sha256
-    upload = select(Upload.finished_at).where(Upload.officer_id == who.account_id, Upload.name == name)
-    if session.scalar(upload) is not None:
-        return
     row = {"sha256": sha256, "size_bytes": size_bytes, "received_at": now, "officer_id": who.account_id}
+    if not _finish_upload(session, who, name, row):
+        return
     is_new = insert_if_new(session, Photo, row)
     if is_new:
         insert_rows(session, PhotoFacts, [{"sha256": sha256, "claims": 0, "flags": []}])
-    _finish_upload(session, who, name, row)
     hold_counter(session)  # a record announced from now on finds the upload finished; those before are marked here
     _mark_received(session, who, sha256, now)
     changes = [Change("photo", sha256, ["photo", sha256, 1, digest_of(row)], new=True)] if is_new else []
     record(session, changes, now=now, evidence=[["arrival", sha256, who.account_id, now]])
 
 
-def _finish_upload(session: Session, who: SignedIn, name: str, photo: dict[str, object]) -> None:
-    """This officer's upload of that name is finished, and nobody holds it; one made in one go begins and ends here."""
+def _finish_upload(session: Session, who: SignedIn, name: str, photo: dict[str, object]) -> bool:
+    """Whether it is this that finishes the officer's upload of that name; one made in one go begins and ends here.
+
+    Nobody holds it then. Who finishes the same at this moment is waited for.
+    """
     done = {
         "length_bytes": photo["size_bytes"],
         "offset_bytes": photo["size_bytes"],
@@ -77,7 +78,10 @@ def _finish_upload(session: Session, who: SignedIn, name: str, photo: dict[str, 
     }
     whole = {"officer_id": who.account_id, "name": name, "created_at": photo["received_at"]}
     inserted = insert_or(session, Upload).values({**whole, "expires_at": photo["received_at"], **done})
-    session.execute(inserted.on_conflict_do_update(index_elements=["officer_id", "name"], set_=done))
+    finished = inserted.on_conflict_do_update(
+        index_elements=["officer_id", "name"], set_=done, where=Upload.finished_at.is_(None)
+    )
+    return session.execute(finished.returning(Upload.name)).first() is not None
 
 
 def _mark_received(session: Session, who: SignedIn, sha256: str, now: dt.datetime) -> None:

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from sync import intake, photos, reference, wire
 from sync.evidence import verify
-from sync.models import AnnouncedPhoto, Incident, Operation, SignedIn, Track, Vendor, begin_write
+from sync.journal import entries_of
+from sync.models import AnnouncedPhoto, Incident, Link, Operation, SignedIn, Track, Upload, Vendor, begin_write
 from tests.builders import make_lists, make_signed_in
 from tests.sync.days import PHOTO_MAX_BYTES, batch, incident, operation, patrol
 
@@ -136,4 +137,22 @@ def test_a_photo_and_its_record_in_flight_find_each_other(
     at_once(engine, session, *(doings if first == "record" else reversed(doings)))
 
     assert session.scalars(select(AnnouncedPhoto.received_at)).one() == now
+    assert list(verify(session))
+
+
+@pytest.mark.parametrize("by", ["the same officer", "another"])
+def test_a_photo_that_is_sent_twice_at_the_same_moment_arrives_once_for_each_officer(
+    engine: Engine, session: Session, now: dt.datetime, by: str
+) -> None:
+    make_lists(session)
+    first = make_signed_in(session)
+    second = first if by == "the same officer" else make_signed_in(session, username="partner")
+    session.commit()
+    at_once(engine, session, arriving(first, now), arriving(second, now + dt.timedelta(seconds=1)))
+
+    sworn = [entry for link in session.scalars(select(Link)) for entry in entries_of(link)]
+    officers = {first.account_id, second.account_id}
+    assert sorted(entry[2] for entry in sworn if entry[0] == "arrival") == sorted(officers)
+    assert [entry[1] for entry in sworn if entry[0] == "photo"] == [PHOTO["sha256"]]
+    assert session.scalar(select(func.min(Upload.finished_at))) == now
     assert list(verify(session))
