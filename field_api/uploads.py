@@ -412,7 +412,8 @@ def _finish(who: SignedIn, hold: Hold, tail: IO[bytes]) -> Standing:
         _drop(stale)
         raise
     with _writing() as (session, now):
-        stale = uploads.finish(session, hold)
+        # A photo that fits its name has arrived, whoever has taken over: putting it together may outlast the lease.
+        stale = uploads.give_way(session, who, sha256) if hold.is_named else uploads.finish(session, hold)
         photos.arrive(session, who, sha256, length, now=now, name=hold.name)
     _drop(stale)
     return Standing(hold.name, length, length, hold.told, None)

@@ -193,7 +193,7 @@ def allow(session: Session, who: SignedIn, name: str, size_bytes: int, limits: L
 
 
 def give_way(session: Session, who: SignedIn, name: str) -> list[str]:
-    """What had come in pieces is forgotten, for the photo came in one go; the keys of its parts."""
+    """What had come in pieces is forgotten, for the photo is kept as a whole; the keys of its parts."""
     _row(session, who, name)  # whoever finishes this upload meanwhile has the row first, or waits
     return _forget_parts(session, who.account_id, name)
 

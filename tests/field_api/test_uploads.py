@@ -760,6 +760,43 @@ def test_a_photo_in_one_go_overtakes_its_own_pieces(
     assert (kept(folder), rows(engine, UploadPart)) == ({SHA256: PICTURE}, [])
 
 
+class _LastBytes(io.BytesIO):
+    """A body; with its last byte something else happens too."""
+
+    def __init__(self, data: bytes, happens: Callable[[], Any]) -> None:
+        super().__init__(data)
+        self._happens = happens
+
+    def readinto(self, room: Any) -> int:
+        size = super().readinto(room)
+        if size and self.tell() == len(self.getbuffer()):
+            self._happens()
+        return size
+
+
+def test_a_photo_that_is_whole_has_arrived_although_another_request_has_taken_over(
+    phone: Phone, engine: Engine, folder: Path, officer: SignedIn
+) -> None:
+    """A bucket may take longer for a photo's parts than the lease lasts: else no request would ever come to the end."""
+    phone.create()
+    others: list[Any] = []
+
+    def take_over() -> None:
+        with Session(engine) as session:
+            begin_write(session)
+            later = dt.datetime.now(dt.UTC) + uploads.LEASE
+            others.append(uploads.claim(session, officer, SHA256, offset_bytes=0, limits=LIMITS, now=later))
+            session.commit()
+
+    said = phone.headers | {"Tus-Resumable": "1.0.0", "Content-Type": CHUNK, "Upload-Offset": "0"}
+    body, length = _LastBytes(PICTURE, take_over), {"CONTENT_LENGTH": str(SIZE)}
+    path = f"{URL}/{SHA256}"
+    answer = phone.client.open(path, method="PATCH", input_stream=body, headers=said, environ_overrides=length)
+    assert (answer.status_code, phone.offset()) == (204, SIZE)
+    assert (len(others), kept(folder)) == (1, {SHA256: PICTURE})
+    assert [upload.held_by for upload in rows(engine, Upload)] == [None], "the other comes too late"
+
+
 def test_a_store_that_is_away_is_busy_and_the_upload_is_free_at_once(
     make_app: Callable[..., Flask], officer: SignedIn, bearer: Callable[..., Headers]
 ) -> None:
