@@ -116,8 +116,9 @@ def _look_at_next() -> bool:
         return False
     try:
         facts = darkroom.look(store(), sha256)
-    except FileNotFoundError:
-        log.error("photo %s has no bytes; flask check-store tells which others", sha256)
+    except OSError as error:  # it is gone, or the disk doesn't give it: that says nothing of the photo
+        why = error.strerror or "no bytes"
+        log.error("photo %s can't be read (%s); flask check-store tells which others", sha256, why)
         with _writing() as session:
             darkroom.put_back(session, sha256, claimed_at=_now())
         return True

@@ -168,6 +168,21 @@ def test_a_photo_without_bytes_is_told_and_holds_nothing_up(
     assert not any(is_looked_at(session, sha256) for sha256 in gone)
 
 
+def test_a_photo_that_the_disk_does_not_give_is_looked_at_later(
+    make_app: Callable[..., Flask], session: Session, tmp_path: Path, send: Send, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says nothing of the photo, as little as bytes that are missing: nobody may call it too costly for that."""
+    refused = [send(drawn((40 + n, 30)))[0] for n in range(2)]
+    for sha256 in refused:
+        (tmp_path / "photos" / photo_key(sha256)).unlink()
+        (tmp_path / "photos" / photo_key(sha256)).mkdir()
+    good, _ = send(drawn())
+    result = make_app().test_cli_runner().invoke(args=["look-at-photos"])
+    assert (result.exit_code, all(sha256 in caplog.text for sha256 in refused)) == (0, True)
+    assert is_looked_at(session, good)
+    assert [session.get_one(PhotoFacts, sha256).claims for sha256 in refused] == [0, 0]
+
+
 def test_the_thread_outlives_what_nobody_expected(
     make_app: Callable[..., Flask],
     engine: Engine,
