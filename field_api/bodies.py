@@ -14,10 +14,11 @@ import io
 import re
 import socket
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from flask import request
 
@@ -35,10 +36,12 @@ PIECE_BYTES = 64 * 1024
 LEAST_PIECE_BYTES = 1024
 #: A piece that came sooner is followed by a larger one, s; one that came later by a smaller one.
 SOON_S, LATE_S = 0.1, 1.0
-#: How much of a body that is refused is heard out, bytes.
-MOST_HEARD_BYTES = 32 * 1024 * 1024
+#: How much of a body that is refused is heard out, bytes; and how many a process hears out at once, lest strangers who
+#: dribble take all its threads.
+MOST_HEARD_BYTES, MOST_HEARD = 32 * 1024 * 1024, 8
 #: The member of a Content-Digest (RFC 9530) that is understood; others are passed over.
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
+_HEARINGS = threading.BoundedSemaphore(MOST_HEARD)
 
 
 def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
@@ -103,8 +106,7 @@ def _listen(line: socket.socket, *, is_counted: bool) -> Iterator[bytes]:
                 return
             silences, size = 0, _fitting(size, time.monotonic() - asked_at)
             yield piece
-        with suppress(OSError):
-            line.shutdown(socket.SHUT_RD)  # nobody waits for it again
+        _stop_listening(line)  # nobody waits for it again
         raise _Silence
     finally:
         with suppress(OSError):  # it may be closed by now
@@ -137,16 +139,53 @@ def hang_up_on_silence() -> None:
 
 
 def hear_out() -> None:
-    """What is left of the body has been read and forgotten, unless it is beyond measure.
+    """What is left of the body has been read and forgotten, unless it is beyond measure or too many are heard out now.
 
     gunicorn hangs up on a phone that is still talking, which then loses the answer: one whose token has expired would
     send the same batch for ever.
     """
+    line: socket.socket | None = request.environ.get("gunicorn.socket")
+    if not has_body():
+        return
+    if _HEARINGS.acquire(blocking=False):
+        try:
+            _hear_out(line)
+        finally:
+            _HEARINGS.release()
+    elif line is not None:
+        _stop_listening(line)  # gunicorn too would listen on for 5 s
+
+
+def has_body() -> bool:
+    """Whether the request has a body, as far as it says."""
+    return bool(request.content_length) or "chunked" in request.headers.get("Transfer-Encoding", "").lower()
+
+
+def _hear_out(line: socket.socket | None) -> None:
     request.max_content_length = sys.maxsize
     left, until = MOST_HEARD_BYTES, time.monotonic() + LONGEST_HEARD_S
-    with suppress(_LineDied):
+    with _cut_off_after(LONGEST_HEARD_S, line), suppress(_LineDied):
         while left > 0 and time.monotonic() < until and (piece := _next_piece(PIECE_BYTES)):
             left -= len(piece)
+
+
+@contextmanager
+def _cut_off_after(longest_s: float, line: socket.socket | None) -> Iterator[None]:
+    """Reading ends after this, also one read that waits for a piece of which a byte comes now and then."""
+    if line is None:
+        yield
+        return
+    timer = threading.Timer(longest_s, _stop_listening, [line])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _stop_listening(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RD)
 
 
 def _next_piece(size: int) -> bytes:

@@ -26,7 +26,7 @@ from werkzeug.exceptions import MethodNotAllowed
 from werkzeug.http import http_date
 
 from field_api.answers import tell
-from field_api.bodies import hear_out, pieces
+from field_api.bodies import has_body, hear_out, pieces
 from field_api.database import db
 from field_api.identity import public, roles
 from field_api.settings import Settings
@@ -465,10 +465,9 @@ def _number(header: str) -> int | None:
 
 def _brings_chunk() -> bool:
     """Whether a creation has a body. Some clients name a type for one that is empty."""
-    has_body = bool(request.content_length) or "chunked" in request.headers.get("Transfer-Encoding", "").lower()
-    if has_body and request.mimetype != CHUNK_TYPE:
+    if has_body() and request.mimetype != CHUNK_TYPE:
         raise UnsupportedEncoding(content_type=request.mimetype[:40], accepted=[CHUNK_TYPE])
-    return has_body
+    return has_body()
 
 
 def _end_here() -> None:

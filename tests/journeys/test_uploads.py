@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from field_api.bodies import PAUSE_S
+from field_api.bodies import LONGEST_HEARD_S, MOST_HEARD, PAUSE_S
 from field_api.settings import variable
 from field_api.uploads import CHUNK_TYPE, KEEP_EVERY_S, WAIT_S
 from migrations import upgrade
@@ -248,6 +248,26 @@ def test_a_refusal_is_heard_however_much_was_being_said(
     for size in (300_000, 25 * KIB * KIB):
         said = TUS | {"upload_offset": "0"} | headers
         assert photo.phone.ask("PATCH", photo.path, b"x" * size, **said).status == status
+
+
+@on_postgresql
+def test_strangers_who_dribble_keep_nobody_out(ground: Ground, photo: Photographed) -> None:
+    stranger = Photographed(replace(photo.phone, token="nobody's"))
+    with ExitStack() as lines:
+        refused = [lines.enter_context(stranger.line()) for _ in range(150)]
+        began = time.monotonic()
+        while time.monotonic() < began + LONGEST_HEARD_S + 2 * PAUSE_S:
+            for line in refused:
+                with suppress(OSError):
+                    line.send(1)
+            assert Handset.ask(photo.phone, "GET", "/health").status == 200
+            assert time.monotonic() < began + LONGEST_HEARD_S + 10
+            time.sleep(PAUSE_S / 2)
+        heard = 0
+        for line in refused:
+            with suppress(ConnectionError, IndexError):  # many were hung up on
+                heard += line.answer()[0] == 401
+        assert heard >= MOST_HEARD
 
 
 # ---------------------------------------------------------------- two at once
