@@ -132,14 +132,13 @@ class Folder:
                 Path(file.name).unlink(missing_ok=True)
 
     def keep(self, file: IO[bytes], key: str) -> None:
-        if self.has(key):
-            return
-        file.flush()
-        os.fsync(file.fileno())
         target = self._folder / key
-        _make_folder(target.parent)
-        Path(file.name).replace(target)
-        _fsync_folder(target.parent)
+        if not self.has(key):
+            file.flush()
+            os.fsync(file.fileno())
+            _make_folder(target.parent)
+            Path(file.name).replace(target)
+        _fsync_folder(target.parent)  # also for what is there: who renamed it may have been killed before this line
 
     def has(self, key: str) -> bool:
         return (self._folder / key).is_file()

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -248,6 +249,23 @@ def test_a_stray_file_of_a_crash_is_listed_and_can_be_dropped(tmp_path: Path) ->
     assert keys(store) == {"incoming/tmp1"}
     store.drop("incoming/tmp1")
     assert keys(store) == set()
+
+
+def test_what_was_kept_in_the_same_moment_is_durable_before_anybody_is_told(tmp_path: Path) -> None:
+    """Whoever kept it may have been killed between the rename and the disk: that it is there is not enough."""
+    folder, synced = Folder(tmp_path), []
+
+    def watch(_frame: Any, event: str, called: Any) -> None:
+        if event == "c_call" and called is os.fsync:
+            synced.append(event)
+
+    keep(folder, KEY, BYTES)
+    with folder.incoming() as file:
+        file.write(BYTES)
+        sys.setprofile(watch)
+        folder.keep(file, KEY)
+        sys.setprofile(None)
+    assert synced
 
 
 def test_a_folder_that_is_gone_does_not_pass_for_one_that_works(tmp_path: Path) -> None:
