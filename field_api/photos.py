@@ -23,7 +23,7 @@ from field_api.identity import roles
 from field_api.storage import store
 from sync import access_log, darkroom, patrol_log, pictures
 from sync.models import ROLES, SignedIn, begin_read, begin_write
-from sync.problems import Forbidden, NotFound
+from sync.problems import Forbidden, NotFound, PhotoNotShown
 from sync.store import PIECE_BYTES, photo_key
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,8 @@ def _picture(sha256: str, size: str) -> Response:
     etag = f"{sha256}-{size}"
     if request.if_none_match.contains_weak(etag):
         answer = Response(status=304)
+    elif not _can_be_shown(sha256):
+        raise PhotoNotShown
     else:
         answer = Response(darkroom.develop(store(), sha256, size, patience_s=PATIENCE_S), mimetype="image/jpeg")
     answer.set_etag(etag)
@@ -99,6 +101,14 @@ def _picture(sha256: str, size: str) -> Response:
     answer.vary.add("Authorization")
     answer.headers["Content-Security-Policy"] = _SANDBOX
     return answer
+
+
+def _can_be_shown(sha256: str) -> bool:
+    session = db.session()
+    begin_read(session)
+    can_be = darkroom.can_be_shown(session, sha256)
+    session.rollback()
+    return can_be
 
 
 def _original(who: SignedIn, sha256: str) -> Response:

@@ -74,6 +74,16 @@ def kept(session: Session, sha256: str) -> Kept:
     return Kept(*session.execute(known.where(Photo.sha256 == sha256)).one())
 
 
+def can_be_shown(session: Session, sha256: str) -> bool:
+    """Whether pictures of the photo are to be made: unless somebody who looked could not decode it, or never ended.
+
+    A HEIC may be tried again, for its decoder may have been installed since.
+    """
+    looked = select(PhotoFacts.format, PhotoFacts.flags).where(PhotoFacts.sha256 == sha256)
+    format, flags = session.execute(looked).one()
+    return "too-costly" not in flags and ("undecodable" not in flags or format == "heic")
+
+
 def waiting(session: Session, *, now: dt.datetime) -> Waiting:
     """What there is to do. Only asks, so that a process without work disturbs nobody."""
     photos = select(func.count()).where(_is_open(now)).scalar_subquery()

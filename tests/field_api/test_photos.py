@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from sync import darkroom, photos
-from sync.models import AccessEntry, SignedIn, begin_write
+from sync.models import AccessEntry, PhotoFacts, SignedIn, begin_write
 from sync.pictures import Facts
 from sync.store import Folder, photo_key
 from tests.builders import YINONG, make_lists, make_signed_in
@@ -306,6 +306,20 @@ def test_what_no_decoder_likes_is_not_shown_and_its_original_still_is(
     answer = ask(client, sha256, "original", supervisor)
     assert (answer.status_code, answer.get_data()) == (200, content)
     assert answer.headers["Content-Type"] == "application/octet-stream"
+
+
+@pytest.mark.parametrize("flag", ["too-costly", "undecodable"])
+def test_what_a_look_could_not_decode_is_not_tried_again_for_whoever_asks(
+    client: FlaskClient, session: Session, shown: Callable[..., str], supervisor: Headers, flag: str
+) -> None:
+    """It may take seconds each time, or the whole process with it."""
+    sha256 = shown()
+    session.execute(update(PhotoFacts).values(looked_at=NOW, format="jpeg", flags=[flag, "animated"]))
+    session.commit()
+    for size in ("thumb", "screen"):
+        answer = ask(client, sha256, size, supervisor)
+        assert (answer.status_code, answer.json["code"]) == (422, "photo-not-shown")
+    assert ask(client, sha256, "original", supervisor).status_code == 200
 
 
 @pytest.mark.parametrize("size", SIZES)
