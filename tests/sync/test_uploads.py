@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from sync import photos, uploads
 from sync.evidence import verify
-from sync.models import Photo, SignedIn, Upload, UploadPart, begin_write
+from sync.models import Photo, SignedIn, Upload, UploadPart, begin_write, insert_rows
 from sync.problems import (
     NotFound,
     PhotoDigestMismatch,
@@ -36,7 +36,7 @@ from sync.problems import (
     UploadOffset,
 )
 from sync.store import Folder, part_key, photo_key
-from sync.uploads import LEASE, MOST_TOLD, Asked, Hold, Limits, Standing
+from sync.uploads import LEASE, MOST_A_DAY, MOST_TOLD, Asked, Hold, Limits, Standing
 from tests.builders import make_signed_in
 from tests.counting import count_statements
 
@@ -227,6 +227,16 @@ def test_a_day_ends_at_midnight_in_hangzhou(server: Server) -> None:
     server.now += 30 * SECOND
     server.create(Asked(None, 1, None))
     assert server.create().offset_bytes == 0
+
+
+def test_an_officer_begins_so_many_uploads_on_one_day_however_small(server: Server) -> None:
+    last = server.create(Asked(None, None, None)).name
+    row = server.row(last)._asdict()
+    server.do(insert_rows, Upload, [row | {"name": f"{n:032x}"} for n in range(MOST_A_DAY - 1)])
+    with pytest.raises(PhotoQuota):
+        server.create(Asked(None, None, None))
+    server.do(uploads.forget, server.who, last, now=server.now)
+    server.create(Asked(None, None, None))
 
 
 @pytest.mark.parametrize("length", [None, SIZE])
