@@ -11,7 +11,7 @@ from marshmallow import Schema, fields
 
 from field_api import sign_in
 from field_api.settings import Settings
-from sync import clock, intake, wire
+from sync import clock, intake, uploads, wire
 from tests.house.source import ROOT
 
 PROTOCOL = (ROOT / "sync" / "PROTOCOL.md").read_text("utf-8")
@@ -123,6 +123,7 @@ def test_the_table_of_limits_says_what_holds() -> None:
         ["points in a track.append", f"{track.longest:,}"],
         ["bytes of a photo", f"{setting['photo_max_bytes'] // MIB} MiB"],
         ["bytes of photos, per officer and day", f"{setting['photo_day_max_bytes'] // (1024 * MIB)} GiB"],
+        ["uploads begun, per officer and day", f"{uploads.MOST_A_DAY:,}"],
         ["life of an unfinished upload", f"{setting['upload_expires_s'] // 86_400} days"],
         ["an integer", f"2^{wire.MAX_WHOLE.bit_length()} − 1"],
         ["flaws named per operation", str(wire.MAX_FLAWS)],
