@@ -23,6 +23,8 @@ _VARIABLES = {
     "s3_endpoint_url": "AWS_ENDPOINT_URL",
     "s3_region": "AWS_REGION",
 }
+#: No span of time is longer, s: ten years. Far longer ones no calendar and no clock can count.
+LONGEST_S = 10 * 365 * 24 * 3600
 #: Numbers that may be 0.
 _MAY_BE_ZERO = {"trusted_proxies", "look_every_s"}
 
@@ -81,6 +83,8 @@ class Settings:
         for name, value in vars(self).items():
             if isinstance(value, int) and value < (name not in _MAY_BE_ZERO):
                 raise SettingsInvalid(f"{variable(name)} is too small: {value}")
+            if name.endswith("_s") and value > LONGEST_S:
+                raise SettingsInvalid(f"{variable(name)} is too large: {value}")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise SettingsInvalid(f"{variable('cors_origins')}: no origin, as in https://desk.example: {origin!r}")

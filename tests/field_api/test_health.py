@@ -75,6 +75,7 @@ def failed_parts(client: FlaskClient) -> set[str]:
         {"FIELD_API_SECRET": SECRET, "FIELD_API_BATCH_MAX_OPS": "many"},
         {"FIELD_API_SECRET": SECRET, "FIELD_API_PHOTO_MAX_BYTES": "0"},
         {"FIELD_API_SECRET": SECRET, "FIELD_API_TRUSTED_PROXIES": "-1"},
+        {"FIELD_API_SECRET": SECRET, "FIELD_API_UPLOAD_EXPIRES_S": "1000000000000"},
     ],
     ids=str,
 )
