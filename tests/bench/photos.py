@@ -32,8 +32,6 @@ COUNT, AT_ONCE = 200, (1, 8)
 WAYS = {"PUT": None, "tus, one chunk": 1 << 30, "tus, 256 KiB chunks": CHUNK_BYTES}
 #: What each worker sends before anything is measured.
 WARM_UP = 16
-#: Of the JPEGs that Pillow alone makes.
-QUALITY = 80
 #: Large photos sent at once.
 CROWD = 50
 #: Phones on slow lines, incidents in the list meanwhile, pages asked for per second and how long, s.
@@ -102,7 +100,7 @@ def _by_pillow(photo: bytes, px: int) -> bytes:
     with Image.open(io.BytesIO(photo)) as picture:
         picture.draft("RGB", (px, px))
         picture.thumbnail((px, px))
-        picture.save(file, "JPEG", quality=QUALITY)
+        picture.save(file, "JPEG", quality=pictures.QUALITY)
     return file.getvalue()
 
 
@@ -179,7 +177,7 @@ def _beside_slow_lines(bench: Bench, url: str, threads: int, name: str, chunk_by
             _percentiles(busy),
             f"quiet {_percentiles(quiet)}",
             f"{size / lasts_s / 1e6:.1f} MB/s, {answers} answers",
-            f"workers {_each(server.peaks_mb())} MB",
+            f"workers {_each(server.peaks_mb())} MB, {_each(server.threads())} threads",
             f"{spent:.2f} cores",
             _connections(watched),
         )

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -114,6 +113,10 @@ class Gunicorn:
         """What the workers have computed so far, s."""
         return cpu_s(self.workers())
 
+    def threads(self) -> list[int]:
+        """How many threads each worker has started so far."""
+        return [len(os.listdir(f"/proc/{pid}/task")) for pid in self.workers()]
+
     def peak_mb(self) -> float:
         """What the largest worker held at most, MB."""
         return max(self.peaks_mb())
@@ -173,6 +176,6 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
         try:
             urllib.request.urlopen(f"{address}/health", timeout=5).close()
             return
-        except (urllib.error.URLError, ConnectionError):
+        except OSError:  # refused, or too busy to answer
             time.sleep(0.1)
     raise RuntimeError("gunicorn does not answer")
