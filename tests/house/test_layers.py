@@ -14,7 +14,7 @@ LAYERS = (
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement"},  # what is kept; what is decided
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log"},  # who may see what
+    {"patrol_log", "settling"},  # who may see what; operations judged, written and sworn to
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory"},
 )
