@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import exists, select
@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from sync import wire
 from sync.clock import arrived
 from sync.enforcement import Lists
-from sync.models import AnnouncedPhoto, Batch, Installation, Operation, SignedIn, Upload, among, is_busy
+from sync.models import AnnouncedPhoto, Batch, Decision, Installation, Operation, SignedIn, Upload, among, is_busy
+from sync.patrol_log import decisions
 from sync.places import Areas
 from sync.problems import NotFound, TokenInvalid
 from sync.revisions import holes, merge_ranges
@@ -69,12 +70,13 @@ def receive(
     sent = {operation.id for operation in operations}
     joined = [o for i, o in taken.joined.items() if i not in sent]
     here |= _photos_here(session, who, [o for i, o in taken.joined.items() if i not in early])
+    decided = decisions(session, taken.replayed) if taken.replayed else {}
     return {
         "batch": str(envelope.batch),
         "received_at": now,
         "clock": {"offset_ms": arrival.offset_ms, "error_ms": arrival.transit_ms},
-        "results": _results(operations, taken, here),
-        "joined": _results(joined, taken, here),
+        "results": _results(operations, taken, here, decided),
+        "joined": _results(joined, taken, here, decided),
         "holes": missing[:MOST_LISTED],
         "photos_needed": photos_needed,
     }
@@ -196,12 +198,15 @@ def _count_received(
     return holes(installation.received, installation.unsent, installation.next_n)
 
 
-def _results(operations: Sequence[wire.Operation], taken: Taken, here: set[str]) -> list[dict[str, Any]]:
+def _results(
+    operations: Sequence[wire.Operation], taken: Taken, here: set[str], decided: Mapping[uuid.UUID, Any]
+) -> list[dict[str, Any]]:
     results, seen = [], set(taken.replayed)
     for operation in operations:
         result = _result(operation, taken.verdicts[operation.id])
         needed = [name for name in wire.announced(operation) if name not in here]
-        results.append(result | {"replayed": operation.id in seen, "photos_needed": needed})
+        decision = decided.get(operation.id)
+        results.append(result | {"replayed": operation.id in seen, "photos_needed": needed, "decision": decision})
         seen.add(operation.id)
     return results
 
@@ -264,11 +269,14 @@ def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, A
 
 
 def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: int, n_to: int) -> list[dict[str, Any]]:
-    """Which of an installation's operations the server holds from this officer, by counter, both ends included."""
+    """Which of an installation's operations the server holds from this officer, by counter, both ends included.
+
+    What a person made of one of them is told with it: the phone never made that.
+    """
     statement = (
         select(Operation)
         .where(Operation.install_id == install_id, Operation.officer_id == who.account_id)
-        .where(Operation.n.between(n_from, n_to))
+        .where(Operation.n.between(n_from, n_to), ~exists().where(Decision.made_id == Operation.id))
         .order_by(Operation.n)
         .limit(MOST_LOOKED_UP)
     )
@@ -278,7 +286,7 @@ def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: i
 def _stored_results(session: Session, who: SignedIn, stored: Sequence[Operation]) -> list[dict[str, Any]]:
     again = [reread(row) for row in stored]
     taken = Taken({row.id: _verdict(row) for row in stored})
-    return _results(again, taken, _photos_here(session, who, again))
+    return _results(again, taken, _photos_here(session, who, again), decisions(session, [row.id for row in stored]))
 
 
 def _verdict(row: Any) -> Verdict:

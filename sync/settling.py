@@ -14,7 +14,7 @@ import logging
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session, aliased
 from sync import verdicts, wire
 from sync.clock import Arrival, Occurred, Stamp, occurred
 from sync.enforcement import Lists
-from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_digest, release_evidence
+from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_change, release_evidence
 from sync.models import (
     Account,
     AnnouncedPhoto,
@@ -91,7 +91,8 @@ class Taken:
 class Incoming:
     """Whose operations come, from which installation and batch, when they arrived, and the lists of that moment.
 
-    `used` are the counters that the installation used before, as closed ranges in order.
+    `used` are the counters that the installation used before, as closed ranges in order. `decided`: these are not a
+    phone's, a person decided them.
     """
 
     account_id: int
@@ -103,6 +104,7 @@ class Incoming:
     areas: Areas
     photo_max_bytes: int
     used: Sequence[Sequence[int]] = ()
+    decided: bool = False
 
 
 def conclude(
@@ -148,7 +150,7 @@ def _joined(session: Session, incoming: Incoming, waiting: Sequence[Any], taken:
 def _give_up(session: Session, operation_id: uuid.UUID, taken: Taken) -> None:
     """An operation that waited, and breaks the server now that it need not, waits for a person."""
     verdict = Verdict("quarantined", problem=wire.problem("internal"))
-    update_rows(session, Operation, [_outcome_row(operation_id, verdict)])
+    update_rows(session, Operation, [outcome_row(operation_id, verdict)])
     taken.verdicts[operation_id] = verdict
     taken.evidence.append(release_evidence(operation_id, verdict.outcome, verdict.version))
 
@@ -275,7 +277,10 @@ def _gather(
     for found in records.values():
         names |= set(found.state.get("officers") or ())
     names = {name.lower() for name in names} | {incoming.username}
-    officers = _officers(session, names, {row.Operation.officer_id for row in waiting})
+    ids = {row.Operation.officer_id for row in waiting}
+    if incoming.decided:
+        ids |= {found.state["officer_id"] for found in records.values()}
+    officers = _officers(session, names, ids)
     vendors = _vendors(session, everything)
     return World(incoming.lists, incoming.areas, records, officers, vendors, incoming.photo_max_bytes)
 
@@ -313,9 +318,15 @@ def _load_links(session: Session, records: dict[uuid.UUID, Record]) -> None:
 def _load_histories(session: Session, records: dict[uuid.UUID, Record], operations: Iterable[wire.Operation]) -> None:
     """What each version of a record that is to be amended has set."""
     amended = {o.record for o in operations if o.base is not None and o.record in records}
+    for record_id, revision in revisions_of(session, amended):
+        records[record_id].history.append(revision)
+
+
+def revisions_of(session: Session, record_ids: Iterable[uuid.UUID | None]) -> Iterator[tuple[uuid.UUID, Revision]]:
+    """What each version of these records has set, in no order."""
     rows = session.execute(
         select(Operation.record_id, Operation.version, Operation.raw, Operation.install_id).where(
-            among(session, Operation.record_id, amended),
+            among(session, Operation.record_id, record_ids),
             Operation.outcome == "applied",
             Operation.kind != "track.append",
         )
@@ -323,7 +334,7 @@ def _load_histories(session: Session, records: dict[uuid.UUID, Record], operatio
     for record_id, version, raw, phone in rows:
         if record_id is not None and version is not None:
             operation = wire.read_again(raw)
-            records[record_id].history.append(Revision(version, operation.fields, phone, operation.n or 0))
+            yield record_id, Revision(version, operation.fields, phone, operation.n or 0)
 
 
 def _officers(session: Session, names: set[str], ids: set[int]) -> dict[str, Officer]:
@@ -353,7 +364,7 @@ def _pending(incoming: Incoming, operation: wire.Operation, world: World, *, aga
     """The operation as it is to be judged; `again`: another one of the batch has the same counter."""
     officer = world.officers[incoming.username]
     happened = occurred(operation.at, incoming.arrival)
-    pending = Pending(operation, officer, incoming.install_id, incoming.arrival, happened)
+    pending = Pending(operation, officer, incoming.install_id, incoming.arrival, happened, decided=incoming.decided)
     if operation.n is not None and (again or _counter_used(incoming.used, operation.n)):
         pending.notes.append({"code": "counter-reused", "n": operation.n})
     return pending
@@ -368,11 +379,17 @@ def _released(row: Any, world: World) -> Pending:
     """An operation that waited, as it was when it arrived."""
     stored: Operation = row.Operation
     officer = next(o for o in world.officers.values() if o.account_id == stored.officer_id)
-    came_with_it = stored.received_at == row.received_at  # else the phone used the batch's id again
-    sent = wire.stamp_of(row.sent) if came_with_it else Stamp()
-    arrival = Arrival(stored.received_at, sent, row.clock_error_ms or 0)
+    arrival = arrival_of(row)
     happened = Occurred(stored.occurred_at or arrival.at, stored.occurred_error_ms, stored.occurred_method or "arrival")
     return Pending(reread(stored), officer, stored.install_id, arrival, happened, stored=True)
+
+
+def arrival_of(row: Any) -> Arrival:
+    """When an operation arrived and what its phone's clocks said then, from its row and that of its batch."""
+    stored: Operation = row.Operation
+    came_with_it = stored.received_at == row.received_at  # else the phone used the batch's id again
+    sent = wire.stamp_of(row.sent) if came_with_it else Stamp()
+    return Arrival(stored.received_at, sent, row.clock_error_ms or 0)
 
 
 def reread(stored: Operation) -> wire.Operation:
@@ -394,7 +411,7 @@ def _write(
 ) -> set[uuid.UUID]:
     """The records that announce new photos, once all rows are written, table by table, parents first."""
     insert_rows(session, Operation, [_operation_row(incoming, p, found[p.operation.id]) for p in pending])
-    update_rows(session, Operation, [_outcome_row(p.operation.id, found[p.operation.id]) for p in released])
+    update_rows(session, Operation, [outcome_row(p.operation.id, found[p.operation.id]) for p in released])
     world.new_vendors = _keep_vendors(session, world.new_vendors)
     touched = [r for r in world.records.values() if r.touched]
     for kind, model in MODELS.items():
@@ -411,7 +428,7 @@ def _write(
 def _operation_row(incoming: Incoming, pending: Pending, verdict: Verdict) -> dict[str, Any]:
     operation = pending.operation
     return {
-        **_outcome_row(operation.id, verdict),
+        **outcome_row(operation.id, verdict),
         "op": operation.op,
         "install_id": pending.install_id,
         "officer_id": pending.officer.account_id,
@@ -428,7 +445,8 @@ def _operation_row(incoming: Incoming, pending: Pending, verdict: Verdict) -> di
     }
 
 
-def _outcome_row(operation_id: uuid.UUID, verdict: Verdict) -> dict[str, Any]:
+def outcome_row(operation_id: uuid.UUID, verdict: Verdict) -> dict[str, Any]:
+    """What became of an operation, as its row holds it."""
     return {
         "id": operation_id,
         "outcome": verdict.outcome,
@@ -498,13 +516,8 @@ def _swear(taken: Taken, judged: list[Pending], world: World) -> None:
             taken.evidence.append([*arrived, verdict.outcome, verdict.version])
     for r in world.records.values():
         if r.touched:
-            _change(taken, r.kind, r.state["id"], record_digest(r.state, r.links), r.state["version"], new=r.new)
-    for track in world.new_tracks:
-        _change(taken, "track", track["id"], digest_of(track), 1, new=True)
-    for vendor in world.new_vendors:
-        _change(taken, "vendor", vendor["id"], digest_of(vendor), 1, new=True)
-
-
-def _change(taken: Taken, kind: str, entity: uuid.UUID, digest: str, version: int, *, new: bool) -> None:
-    evidence = [kind, str(entity), version, digest]
-    taken.changes[kind, str(entity)] = Change(kind, str(entity), evidence, new=new)
+            taken.changes[r.kind, str(r.state["id"])] = record_change(r.kind, r.state, r.links, new=r.new)
+    for kind, rows in (("track", world.new_tracks), ("vendor", world.new_vendors)):
+        for row in rows:
+            entity = str(row["id"])
+            taken.changes[kind, entity] = Change(kind, entity, [kind, entity, 1, digest_of(row)], new=True)
