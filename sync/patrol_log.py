@@ -398,18 +398,15 @@ ByRecord = Mapping[uuid.UUID, Sequence[Columns]]
 
 def _described(session: Session, who: SignedIn, kind: str, rows: Sequence[Columns]) -> list[Json]:
     """The JSON of the records, with what belongs to them fetched for all at once."""
-    ids = [row.id for row in rows]
-    own, decided = _OWN[kind](session, ids), _last_decisions(session, ids)
-    return _for(who, [shapes.recorded(row) | own(row) | _review(row, decided.get(row.id)) for row in rows])
+    own, standing_of = _OWN[kind](session, [row.id for row in rows]), reviews(session, rows)
+    return _for(who, [shapes.recorded(row) | own(row) | {"review": standing_of[row.id]} for row in rows])
 
 
-def _review(row: Columns, decided: Columns | None) -> Json:
-    return {"review": shapes.review(row.version, row.voided_at is not None, decided)}
-
-
-def _last_decisions(session: Session, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Columns]:
-    """The last decision on each of these records that has any."""
-    return {event.record_id: event for event in review_events(session, ids) if event.action != "comment"}
+def reviews(session: Session, rows: Sequence[Columns]) -> Mapping[uuid.UUID, Json]:
+    """How each of these records stands: `rows` have its `id`, `version` and `voided_at`."""
+    events = review_events(session, [row.id for row in rows])
+    last = {event.record_id: event for event in events if event.action != "comment"}
+    return {row.id: shapes.review(row.version, row.voided_at is not None, last.get(row.id)) for row in rows}
 
 
 def review_events(session: Session, ids: Iterable[uuid.UUID]) -> Sequence[Columns]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, and_, exists, func, literal, or_, select, true, tuple_, union_all
+from sqlalchemy import Select, and_, case, false, func, literal, or_, select, true, tuple_, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
@@ -337,15 +337,21 @@ def _in_charge(who: SignedIn, now: dt.datetime) -> ColumnElement[bool]:
     if who.role in DISTRICT_ROLES:
         return true()
     codes, today = sorted(who.townships), local_day(now)
-    named = [(model, model.id == Operation.record_id) for model in KINDS.values()]
-    ours = or_(*(exists().where(same, model.township_code.in_(codes)) for model, same in named))
-    filed = or_(*(exists().where(same, model.township_code.is_not(None)) for model, same in named))
+    if not codes:
+        return false()
     posted = select(Posting.account_id).where(
         Posting.township_code.in_(codes),
         Posting.from_on <= today,
         or_(Posting.until_on.is_(None), Posting.until_on >= today),
     )
-    return or_(ours, and_(~filed, Operation.officer_id.in_(posted)))
+    # each looked up once and as a scalar: PostgreSQL would hash whole tables for an EXISTS
+    filed = (_township_of(model) for model in KINDS.values())
+    return func.coalesce(*filed, case((Operation.officer_id.in_(posted), codes[0]))).in_(codes)
+
+
+def _township_of(model: Any) -> Any:
+    """Where the record of an operation is filed, if it is of this kind."""
+    return select(model.township_code).where(model.id == Operation.record_id).correlate(Operation).scalar_subquery()
 
 
 def _keep_decision(
@@ -556,22 +562,28 @@ def _waiting(who: SignedIn, kind: str, now: dt.datetime) -> Select[Any]:
 
 def _without_photos(who: SignedIn, now: dt.datetime) -> Select[Any]:
     """The records that photos are missing of which should have come by now."""
-    late = [
+    since = func.min(AnnouncedPhoto.announced_at)
+    late = (
+        select(AnnouncedPhoto.record_id, since.label("since"), func.count().label("photos_missing"))
+        .where(is_missing())
+        .group_by(AnnouncedPhoto.record_id)
+        .having(since < now - standing.PHOTO_LATE)
+        .cte()
+    )
+    of_kinds = [
         select(
             model.id,
-            func.min(AnnouncedPhoto.announced_at).label("since"),
-            func.count().label("photos_missing"),
+            late.c.since,
+            late.c.photos_missing,
             literal(kind).label("kind"),
             model.officer_id,
             model.township_code,
         )
-        .join(AnnouncedPhoto, AnnouncedPhoto.record_id == model.id)
-        .where(is_missing(), model.voided_at.is_(None), _in_charge_of(model, who))
-        .group_by(model.id)
-        .having(func.min(AnnouncedPhoto.announced_at) < now - standing.PHOTO_LATE)
+        .join(late, late.c.record_id == model.id)
+        .where(model.voided_at.is_(None), _in_charge_of(model, who))
         for kind, model in KINDS.items()
     ]
-    return select(union_all(*late).subquery())
+    return select(union_all(*of_kinds).subquery())
 
 
 def _described(page: Any) -> Select[Any]:

@@ -50,6 +50,8 @@ from tests.sync.days import (
     void,
     warning,
 )
+from tests.sync.test_in_flight import at_once as one_during_the_other
+from tests.sync.test_in_flight import sending
 
 Sent = dict[str, Any]
 PHOTO: Sent = {"sha256": "ab" * 32, "bytes": 3, "type": "image/jpeg"}
@@ -721,6 +723,26 @@ def test_the_photos_of_a_repaired_record_are_those_of_its_officer(
     announced = session.execute(select(AnnouncedPhoto.officer_id, AnnouncedPhoto.announced_at)).one()
     assert announced == (officer.account_id, now)
     assert push(session, officer, batch(officer), now)["photos_needed"] == [PHOTO["sha256"]]
+
+
+@pytest.mark.parametrize("first", ["repair", "incident"])
+def test_a_repair_and_what_waits_for_it_in_flight_find_each_other(
+    engine: Engine, session: Session, supervisor: SignedIn, officer: SignedIn, now: dt.datetime, first: str
+) -> None:
+    partner = make_signed_in(session, username="colleague")
+    session.commit()
+    out = patrol(township="9")
+    push(session, officer, batch(officer, out), now)
+    session.rollback()
+    said = {"action": "repair", "comment": None, "operation": _body(out, township=GUALI)}
+
+    def repair(own: Session) -> None:
+        review.decide_operation(own, sitting(own, supervisor, now), uuid.UUID(out["op"]), said)
+
+    doings = [repair, sending(partner, batch(partner, incident(out)), now)]
+    one_during_the_other(engine, session, *(doings if first == "repair" else reversed(doings)))
+    assert session.scalars(select(Incident.patrol)).one() == uuid.UUID(out["record"])
+    verified(session)
 
 
 # ---------------------------------------------------------------- conflict
