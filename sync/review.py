@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from sync import journal, patrol_log, shapes, standing, wire
-from sync.clock import Arrival, Stamp, local_day
+from sync.clock import Arrival, Stamp, local_day, occurred
 from sync.enforcement import Lists
 from sync.journal import Change, decision_evidence, record_change
 from sync.models import (
@@ -400,15 +400,14 @@ def _resolve(session: Session, sitting: Sitting, row: Columns, said: Mapping[str
         raise DecidedMeanwhile(**_told(session, row))
     clashing, others = _merged(session, stored)
     _demand_choices(clashing, said["fields"])
-    sent = wire.as_json(bytes(stored.raw))
-    chosen = {name: _value(choice, sent["set"][name]) for name, choice in said["fields"].items() if choice != "live"}
-    wanted = {name: sent["set"][name] for name in others} | chosen
-    photos = sent.get("photos") or []
+    yours, photos = _sent(row)
+    chosen = {name: _value(choice, yours[name]) for name, choice in said["fields"].items() if choice != "live"}
+    wanted = {name: yours[name] for name in others} | chosen
     if not wanted and not photos:
         _keep_without_operation(session, sitting, row, said, Taken())
         return
     incoming, n = _at_desk(session, sitting)
-    parts = {"base": record["version"], "set": wanted, "photos": photos}
+    parts = {"at": _instant(stored.occurred_at), "base": record["version"], "set": wanted, "photos": photos}
     operation = _made(n, stored.kind or "", str(stored.record_id), **parts)
     taken = _settled(session, incoming, operation)
     if taken.verdicts[operation.id].outcome != "applied":
@@ -416,6 +415,19 @@ def _resolve(session: Session, sitting: Sitting, row: Columns, said: Mapping[str
         raise DecisionInvalid(outcome=taken.verdicts[operation.id].outcome, waits_for=str(waits_for))
     _keep_decision(session, sitting, row, said, operation, taken)
     conclude(session, incoming, [operation], taken, now=sitting.now)
+
+
+def _sent(row: Columns) -> tuple[dict[str, Any], list[Any]]:
+    """The fields and photos of an amend as its phone sent them; moments as the instants they were found to be, for the
+    phone's clocks mean nothing in an operation that is made here."""
+    value, arrival = wire.as_json(bytes(row.Operation.raw)), arrival_of(row)
+    moments = {name: value["set"][name] for name in ("started", "ended") if value["set"].get(name)}
+    found = {name: _instant(occurred(wire.stamp_of(moment), arrival).at) for name, moment in moments.items()}
+    return value["set"] | found, value.get("photos") or []
+
+
+def _instant(at: dt.datetime | None) -> dict[str, Any]:
+    return {} if at is None else {"gnss": at.isoformat()}
 
 
 def _value(choice: Any, yours: Any) -> Any:

@@ -634,7 +634,7 @@ def stamp(value: Mapping[str, Any] | None) -> Stamp:
 
 
 def stamp_of(sent_raw: Mapping[str, Any]) -> Stamp:
-    """The moment a batch was sent, from what was kept of it."""
+    """The moment a batch was sent, or an operation tells of, from what was kept of it."""
     return stamp(_STAMP.load(sent_raw))
 
 

@@ -26,6 +26,7 @@ from sync.models import (
     Installation,
     Link,
     Operation,
+    Patrol,
     Posting,
     ReviewEvent,
     SignedIn,
@@ -816,6 +817,23 @@ def test_keeping_all_as_it_is_makes_no_operation(
     push(session, tablet, batch(tablet, theirs), now)
     told = on_operation(session, supervisor, theirs["op"], "resolve", now, version=2, fields={"description": "live"})
     assert (told["decision"]["operation"], told["record_version"]) == (None, 2)
+    verified(session)
+
+
+def test_a_moment_that_is_chosen_is_the_one_that_the_phones_clocks_said(
+    session: Session, supervisor: SignedIn, officer: SignedIn, tablet: SignedIn, day: tuple[Sent, ...], now: dt.datetime
+) -> None:
+    """The tablet's wall clock is off by years; only how long ago, by its count since boot, tells when it was."""
+    out = day[0]
+    push(session, officer, batch(officer, amend(out, 1, ended={"gnss": "2026-11-23T15:00:00+08:00"})), now)
+    hour_ago = {"wall": "2016-01-01T00:00:00Z", "mono_ms": 30_700_000 - 3_600_000, "boot": "7"}
+    theirs = amend(out, 1, ended=hour_ago, started=hour_ago) | {"at": hour_ago, "photos": [PHOTO]}
+    assert outcomes(push(session, tablet, batch(tablet, theirs), now)) == ["conflict"]
+    on_operation(session, supervisor, theirs["op"], "resolve", now + DAY, version=2, fields={"ended": "yours"})
+    record = session.get_one(Patrol, uuid.UUID(out["record"]))
+    when = now - dt.timedelta(hours=1)
+    assert (record.ended_at, record.started_at) == (when, when)
+    assert session.scalars(select(AnnouncedPhoto.told_at)).one() == when
     verified(session)
 
 
