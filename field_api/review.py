@@ -17,7 +17,7 @@ from field_api.database import db
 from field_api.identity import roles
 from field_api.once import once, takes_key
 from field_api.settings import Settings
-from sync import reference, review, shapes, wire
+from sync import inbox, reference, review, shapes, wire
 from sync.models import REVIEW_ROLES, SignedIn, begin_read, begin_write
 from sync.review import Sitting
 
@@ -68,7 +68,7 @@ def get_operation(who: SignedIn, id: uuid.UUID) -> Response:
     """An operation, whole: what the phone sent, why it waits, and both values of what is in conflict."""
     session = db.session()
     begin_read(session)
-    found = review.operation(session, who, id, now=dt.datetime.now(dt.UTC))
+    found = inbox.operation(session, who, id, now=dt.datetime.now(dt.UTC))
     session.rollback()
     return as_json(found)
 
@@ -96,7 +96,7 @@ def get_inbox(who: SignedIn, query: dict[str, Any]) -> Response:
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_read(session)
     cursor, limit = query.get("cursor"), query["limit"]
-    found = review.inbox(session, who, query.get("kind"), limit=limit, cursor=cursor, now=now)
+    found = inbox.page(session, who, query.get("kind"), limit=limit, cursor=cursor, now=now)
     session.rollback()
     return as_json({"counts": found.counts, "items": found.items, "next": found.next})
 

@@ -11,7 +11,6 @@ Every decision names what its sender saw. If that is not how things are, it is r
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import logging
 import uuid
@@ -20,38 +19,31 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, and_, case, false, func, literal, or_, select, true, tuple_, union_all
+from sqlalchemy import select
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import ColumnElement
 
-from sync import journal, patrol_log, shapes, standing, wire
-from sync.clock import Arrival, Stamp, local_day, occurred
+from sync import journal, shapes, standing, wire
+from sync.clock import Arrival, Stamp, occurred
 from sync.enforcement import Lists
+from sync.inbox import clashes, may_decide_on, told, waiting_operation
 from sync.journal import Change, decision_evidence, record_change
 from sync.models import (
-    DISTRICT_ROLES,
     Account,
-    AnnouncedPhoto,
-    Batch,
     Decision,
     Desk,
     Installation,
     Operation,
-    Posting,
     ReviewEvent,
     SignedIn,
-    Township,
-    UtcDateTime,
     among,
     insert_rows,
     is_busy,
     update_rows,
 )
-from sync.patrol_log import KINDS, cursor_after, is_missing, position_of, review_events, undecided
+from sync.patrol_log import KINDS, review_events
 from sync.places import Areas
 from sync.problems import DecidedMeanwhile, DecisionInvalid, EnvelopeInvalid, NotFound, Problem
-from sync.revisions import Conflict, Merged, Revision, amend
-from sync.settling import Incoming, Taken, arrival_of, conclude, outcome_row, revisions_of, settle
+from sync.settling import Incoming, Taken, arrival_of, conclude, outcome_row, settle
 from sync.shapes import Columns, Json
 from sync.verdicts import Verdict
 
@@ -124,8 +116,8 @@ def approve(session: Session, sitting: Sitting, said: Mapping[str, Any]) -> list
         approved |= {seen["id"]} if refused is None else set()
     _keep_events(session, sitting, [found[id] for id in approved], "approve", said["comment"])
     found = _lock(session, sitting.who, ids)
-    told = [found[seen["id"]].told() if seen["id"] in found else _nothing(seen["id"]) for seen in said["records"]]
-    return [{**each, **_approval(refused)} for each, refused in zip(told, refusals, strict=True)]
+    after = [found[seen["id"]].told() if seen["id"] in found else _nothing(seen["id"]) for seen in said["records"]]
+    return [{**each, **_approval(refused)} for each, refused in zip(after, refusals, strict=True)]
 
 
 def _nothing(record_id: uuid.UUID) -> Json:
@@ -156,11 +148,6 @@ def _stands(record: _Reviewed, said: Mapping[str, Any]) -> bool:
     return said["action"] == "comment" or (state == said["state"] and standing.may(said["action"], state))
 
 
-def _in_charge_of(model: Any, who: SignedIn) -> ColumnElement[bool]:
-    """True for the records that this account may decide on: a supervisor those of the townships, a reviewer all."""
-    return true() if who.role in DISTRICT_ROLES else model.township_code.in_(sorted(who.townships))
-
-
 def _lock(session: Session, who: SignedIn, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, _Reviewed]:
     """Those of these records that this account may decide on, locked as settling does it."""
     found: dict[uuid.UUID, _Reviewed] = {}
@@ -168,7 +155,7 @@ def _lock(session: Session, who: SignedIn, ids: Iterable[uuid.UUID]) -> dict[uui
     for kind in ("warning", "incident", "patrol"):
         model = KINDS[kind]
         table = model.__table__
-        asked = select(table).where(among(session, table.c.id, ids), _in_charge_of(model, who)).order_by(table.c.id)
+        asked = select(table).where(among(session, table.c.id, ids), may_decide_on(model, who)).order_by(table.c.id)
         for row in session.execute(asked.with_for_update(key_share=True)).mappings():
             found[row["id"]] = _Reviewed(kind, dict(row))
     for event in review_events(session, found):
@@ -299,59 +286,19 @@ def decide_operation(session: Session, sitting: Sitting, operation_id: uuid.UUID
     DecisionInvalid if this can't be decided on it.
     """
     _demand_words(said)
-    asked = _asked(sitting.who, operation_id, sitting.now).with_for_update(of=Operation)
+    asked = waiting_operation(sitting.who, operation_id, sitting.now).with_for_update(of=Operation)
     row = session.execute(asked.execution_options(populate_existing=True)).one_or_none()
     if row is None:
         raise NotFound
     stored: Operation = row.Operation
     if stored.outcome == "applied" or session.get(Decision, operation_id) is not None:
-        raise DecidedMeanwhile(**_told(session, row))
+        raise DecidedMeanwhile(**told(session, row))
     allowed = standing.decisions_on(stored.outcome, stored.received_at, sitting.now)
     if said["action"] not in allowed:
         raise DecisionInvalid(outcome=stored.outcome, allowed=list(allowed))
     _DECIDE[said["action"]](session, sitting, row, said)
     session.expire(stored)
-    return _told(session, row)
-
-
-def _asked(who: SignedIn, operation_id: uuid.UUID, now: dt.datetime) -> Select[Any]:
-    """The operation with what came with it, if this account is in charge of it."""
-    return (
-        select(
-            Operation,
-            Batch.sent,
-            Batch.received_at,
-            Batch.clock_error_ms,
-            Account.username,
-            Account.full_name,
-        )
-        .join(Account, Account.id == Operation.officer_id)
-        .outerjoin(Batch, and_(Batch.install_id == Operation.install_id, Batch.id == Operation.batch_id))
-        .where(Operation.id == operation_id, _in_charge(who, now))
-    )
-
-
-def _in_charge(who: SignedIn, now: dt.datetime) -> ColumnElement[bool]:
-    """True for the operations that this account may decide on: a supervisor those of records of the townships and,
-    where no record is filed, those that officers posted there have sent; a reviewer all."""
-    if who.role in DISTRICT_ROLES:
-        return true()
-    codes, today = sorted(who.townships), local_day(now)
-    if not codes:
-        return false()
-    posted = select(Posting.account_id).where(
-        Posting.township_code.in_(codes),
-        Posting.from_on <= today,
-        or_(Posting.until_on.is_(None), Posting.until_on >= today),
-    )
-    # each looked up once and as a scalar: PostgreSQL would hash whole tables for an EXISTS
-    filed = (_township_of(model) for model in KINDS.values())
-    return func.coalesce(*filed, case((Operation.officer_id.in_(posted), codes[0]))).in_(codes)
-
-
-def _township_of(model: Any) -> Any:
-    """Where the record of an operation is filed, if it is of this kind."""
-    return select(model.township_code).where(model.id == Operation.record_id).correlate(Operation).scalar_subquery()
+    return told(session, row)
 
 
 def _keep_decision(
@@ -397,8 +344,8 @@ def _resolve(session: Session, sitting: Sitting, row: Columns, said: Mapping[str
     stored: Operation = row.Operation
     record = _locked_record(session, stored)
     if record is None or record["version"] != said["version"] or record["voided_at"] is not None:
-        raise DecidedMeanwhile(**_told(session, row))
-    clashing, others = _merged(session, stored)
+        raise DecidedMeanwhile(**told(session, row))
+    clashing, others = clashes(session, stored)
     _demand_choices(clashing, said["fields"])
     yours, photos = _sent(row)
     chosen = {name: _value(choice, yours[name]) for name, choice in said["fields"].items() if choice != "live"}
@@ -449,21 +396,6 @@ def _locked_record(session: Session, stored: Operation) -> Mapping[str, Any] | N
     return None if row is None else dict(row)
 
 
-def _merged(session: Session, stored: Operation) -> tuple[dict[str, tuple[Any, Any, Any]], list[str]]:
-    """How an amend in conflict stands to the record as it is now: (value at base, the server's, the phone's) of every
-    field that clashes; and the fields that it sets besides."""
-    operation = wire.read_again(bytes(stored.raw))
-    history = [revision for _, revision in revisions_of(session, [stored.record_id])]
-    wanted = Revision(max((r.version for r in history), default=0), operation.fields, stored.install_id, stored.n or 0)
-    base = operation.base or 0
-    found = amend(history, base, wanted)
-    clashing = {name: values for name, *values in found.fields} if isinstance(found, Conflict) else {}
-    rest = {name: value for name, value in operation.fields.items() if name not in clashing}
-    others = amend(history, base, replace(wanted, fields=rest))
-    told = {name: (values[0], values[1], values[2]) for name, values in clashing.items()}
-    return told, list(others.fields) if isinstance(others, Merged) else []
-
-
 def _dismiss(session: Session, sitting: Sitting, row: Columns, said: Mapping[str, Any]) -> None:
     """The operation has no effect, ever. One that waited no longer does: it is sworn to like a release."""
     taken, stored = Taken(), row.Operation
@@ -482,134 +414,3 @@ def _keep_without_operation(
 
 
 _DECIDE = {"repair": _repair, "resolve": _resolve, "dismiss": _dismiss}
-
-
-# ---------------------------------------------------------------- looking at one
-
-
-def operation(session: Session, who: SignedIn, operation_id: uuid.UUID, *, now: dt.datetime) -> Json:
-    """The operation, whole: what it said (`raw`, or `raw_base64` where that is no JSON that can be shown), what became
-    of it, and of one in conflict every field that clashes with the record as it is now. Raises NotFound."""
-    row = session.execute(_asked(who, operation_id, now)).one_or_none()
-    if row is None:
-        raise NotFound
-    raw = bytes(row.Operation.raw)
-    said = wire.as_json(raw)
-    shown = None if said is not None else base64.b64encode(raw).decode()
-    return _told(session, row) | {"raw": said, "raw_base64": shown}
-
-
-def _told(session: Session, row: Columns) -> Json:
-    """The operation as it is now, what was decided on it, and its record's version."""
-    stored: Operation = row.Operation
-    told = shapes.waiting(_Told(stored, row))
-    decided = patrol_log.decisions(session, [stored.id]).get(stored.id)
-    clashing = _merged(session, stored)[0] if stored.outcome == "conflict" and decided is None else {}
-    fields = [dict(zip(("field", "base", "live", "yours"), (n, *v), strict=True)) for n, v in clashing.items()]
-    return told | {"record_version": _version(session, stored.record_id), "fields": fields, "decision": decided}
-
-
-class _Told:
-    """The operation and the names of its officer, as one row."""
-
-    def __init__(self, stored: Operation, officer: Columns) -> None:
-        self._stored, self.username, self.full_name = stored, officer.username, officer.full_name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stored, name)
-
-
-def _version(session: Session, record_id: uuid.UUID | None) -> int | None:
-    versions = union_all(*(select(model.version).where(model.id == record_id) for model in KINDS.values()))
-    return session.scalar(versions)
-
-
-# ---------------------------------------------------------------- the inbox
-
-
-@dataclass(frozen=True, slots=True)
-class Inbox:
-    """What waits for this account: how many of each kind, and one page of one kind, oldest first."""
-
-    counts: dict[str, int]
-    items: list[Json]
-    next: str | None
-
-
-def inbox(
-    session: Session, who: SignedIn, kind: str | None, *, limit: int, cursor: str | None, now: dt.datetime
-) -> Inbox:
-    """The counts, and a page of what waits of this kind; without a kind the counts alone.
-
-    The number of queries does not depend on how much waits. Raises QueryInvalid if the cursor is of another list.
-    """
-    waiting = {each: _waiting(who, each, now) for each in shapes.INBOX}
-    counted = select(*(select(func.count()).select_from(one.subquery()).scalar_subquery() for one in waiting.values()))
-    counts = dict(zip(shapes.INBOX, session.execute(counted).one(), strict=True))
-    if kind is None:
-        return Inbox(counts, [], None)
-    listed = ["inbox", kind]
-    place = waiting[kind].subquery("place")
-    after = true() if cursor is None else _behind(place, *position_of(listed, cursor))
-    page = select(place).where(after).order_by(place.c.since, place.c.id).limit(limit + 1).subquery("page")
-    asked = _lacking(page) if kind == "photos" else _described(page)
-    rows = session.execute(asked.order_by(page.c.since, page.c.id)).all()
-    shown, shape = rows[:limit], shapes.lacking if kind == "photos" else shapes.waiting
-    following = cursor_after(listed, shown[-1].since, shown[-1].id) if len(rows) > limit else None
-    return Inbox(counts, [shape(row) for row in shown], following)
-
-
-def _behind(place: Any, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
-    return tuple_(place.c.since, place.c.id) > tuple_(literal(at, UtcDateTime), literal(id, place.c.id.type))
-
-
-def _waiting(who: SignedIn, kind: str, now: dt.datetime) -> Select[Any]:
-    """(id, since) of what waits for a person, at least."""
-    if kind == "photos":
-        return _without_photos(who, now)
-    long_enough = Operation.received_at <= now - standing.HELD_TOO_LONG if kind == "held" else true()
-    columns: tuple[Any, ...] = (Operation.id, Operation.received_at.label("since"))
-    return select(*columns).where(Operation.outcome == kind, undecided(), long_enough, _in_charge(who, now))
-
-
-def _without_photos(who: SignedIn, now: dt.datetime) -> Select[Any]:
-    """The records that photos are missing of which should have come by now."""
-    since = func.min(AnnouncedPhoto.announced_at)
-    late = (
-        select(AnnouncedPhoto.record_id, since.label("since"), func.count().label("photos_missing"))
-        .where(is_missing())
-        .group_by(AnnouncedPhoto.record_id)
-        .having(since < now - standing.PHOTO_LATE)
-        .cte()
-    )
-    of_kinds = [
-        select(
-            model.id,
-            late.c.since,
-            late.c.photos_missing,
-            literal(kind).label("kind"),
-            model.officer_id,
-            model.township_code,
-        )
-        .join(late, late.c.record_id == model.id)
-        .where(model.voided_at.is_(None), _in_charge_of(model, who))
-        for kind, model in KINDS.items()
-    ]
-    return select(union_all(*of_kinds).subquery())
-
-
-def _described(page: Any) -> Select[Any]:
-    columns = (column for column in Operation.__table__.columns if column.name not in ("raw", "fingerprint"))
-    return (
-        select(*columns, page.c.since, Account.username, Account.full_name)
-        .join(page, page.c.id == Operation.id)
-        .join(Account, Account.id == Operation.officer_id)
-    )
-
-
-def _lacking(page: Any) -> Select[Any]:
-    return (
-        select(page, Account.username, Account.full_name, Township.name.label("township_name"))
-        .join(Account, Account.id == page.c.officer_id)
-        .outerjoin(Township, Township.code == page.c.township_code)
-    )

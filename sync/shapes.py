@@ -331,15 +331,15 @@ def decision(row: Columns) -> Json:
     return {**told, "operation": made}
 
 
-def waiting(row: Columns) -> Json:
-    """An operation that may wait for a person."""
+def waiting(row: Columns, officer: Columns) -> Json:
+    """An operation that may wait for a person; `officer` has the names of who sent it."""
     return {
         "id": str(row.id),
         "op": row.op,
         "n": row.n,
         "kind": row.kind,
         "record": _text(row.record_id),
-        "officer": _officer(row),
+        "officer": _officer(officer),
         "install": str(row.install_id),
         "received_at": instant(row.received_at),
         "occurred_at": instant(row.occurred_at),

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from sync import evidence, intake, patrol_log, reference, review, shapes, wire
+from sync import evidence, inbox, intake, patrol_log, reference, review, shapes, wire
 from sync.evidence import Break, verify
 from sync.models import (
     Account,
@@ -136,13 +136,13 @@ def approved(session: Session, who: SignedIn, records: list[tuple[Any, int]], no
 
 def looked_at(session: Session, who: SignedIn, id: Any, now: dt.datetime) -> Any:
     session.rollback()
-    return orjson.loads(orjson.dumps(review.operation(session, who, uuid.UUID(str(id)), now=now)))
+    return orjson.loads(orjson.dumps(inbox.operation(session, who, uuid.UUID(str(id)), now=now)))
 
 
-def the_inbox(session: Session, who: SignedIn, kind: str | None, now: dt.datetime, **page: Any) -> review.Inbox:
+def the_inbox(session: Session, who: SignedIn, kind: str | None, now: dt.datetime, **page: Any) -> inbox.Page:
     session.rollback()
     begin_read(session)
-    found = review.inbox(session, who, kind, **{"limit": 50, "cursor": None} | page, now=now)
+    found = inbox.page(session, who, kind, **{"limit": 50, "cursor": None} | page, now=now)
     session.rollback()
     return found
 
