@@ -127,7 +127,7 @@ def receive(
     early = set(taken.joined)
     _join_late(session, incoming, operations, taken)
     _mark_arrived(session, taken.announcing)
-    if taken.evidence:
+    if taken.evidence or taken.changes:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
     sent = {operation.id for operation in operations}
     joined = [o for i, o in taken.joined.items() if i not in sent]
@@ -241,7 +241,7 @@ def _give_up(session: Session, operation_id: uuid.UUID, taken: _Taken) -> None:
     verdict = Verdict("quarantined", problem=wire.problem("internal"))
     update_rows(session, Operation, [_outcome_row(operation_id, verdict)])
     taken.verdicts[operation_id] = verdict
-    taken.evidence.append(release_evidence(operation_id, verdict.outcome, verdict.version))
+    _release(taken, operation_id)
 
 
 def _settle(session: Session, incoming: _Incoming, fresh: Sequence[wire.Operation], waiting: Sequence[Any]) -> _Taken:
@@ -602,7 +602,7 @@ def _swear(taken: _Taken, judged: list[Pending], world: World) -> None:
         if p.stored and verdict.outcome == "held":
             continue
         if p.stored:
-            taken.evidence.append(release_evidence(p.operation.id, verdict.outcome, verdict.version))
+            _release(taken, p.operation.id)
         else:
             arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
             taken.evidence.append([*arrived, verdict.outcome, verdict.version])
@@ -613,6 +613,13 @@ def _swear(taken: _Taken, judged: list[Pending], world: World) -> None:
         _change(taken, "track", track["id"], digest_of(track), 1, new=True)
     for vendor in world.new_vendors:
         _change(taken, "vendor", vendor["id"], digest_of(vendor), 1, new=True)
+
+
+def _release(taken: _Taken, operation_id: uuid.UUID) -> None:
+    """An operation waits no more: whoever sent it learns from the feed what became of it."""
+    verdict, entity = taken.verdicts[operation_id], str(operation_id)
+    evidence = release_evidence(operation_id, verdict.outcome, verdict.version)
+    taken.changes["operation", entity] = Change("operation", entity, evidence, new=False)
 
 
 def _change(taken: _Taken, kind: str, entity: uuid.UUID, digest: str, version: int, *, new: bool) -> None:

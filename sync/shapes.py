@@ -65,11 +65,23 @@ class Box(fields.Field[tuple[float, float, float, float]]):
         raise ValidationError("west,south,east,north in degrees, south <= north")
 
 
-class SelectionQuery(Schema):
-    """The filters of lists and exports; each at most once, and no others."""
+class Query(Schema):
+    """What stands behind the question mark: each at most once, and nothing else."""
 
     class Meta:
         unknown = RAISE
+
+    @pre_load
+    def _refuse_repeated(self, query: Any, **_: Any) -> Any:
+        """A query string may name a filter twice; taking either value would show what was not asked for."""
+        repeated = [name for name, values in query.lists() if len(values) > 1]
+        if repeated:
+            raise ValidationError({name: ["given more than once"] for name in repeated})
+        return query
+
+
+class SelectionQuery(Query):
+    """The filters of lists and exports."""
 
     from_at = Instant()
     until_at = Instant()
@@ -86,14 +98,6 @@ class SelectionQuery(Schema):
     measure = Text(20, one_of=MEASURES)
     vendor = Uid()
     voided = Text(10, one_of=("excluded", "included", "only"), load_default="excluded")
-
-    @pre_load
-    def _refuse_repeated(self, query: Any, **_: Any) -> Any:
-        """A query string may name a filter twice; taking either value would show what was not asked for."""
-        repeated = [name for name, values in query.lists() if len(values) > 1]
-        if repeated:
-            raise ValidationError({name: ["given more than once"] for name in repeated})
-        return query
 
 
 class PageQuery(SelectionQuery):

@@ -14,9 +14,9 @@ LAYERS = (
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement"},  # what is kept; what is decided
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log"},  # who may see what
+    {"patrol_log", "carried"},  # who may see what; what a phone takes along
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory"},
+    | {"access_log", "evidence", "export", "inventory", "changes"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
