@@ -315,20 +315,24 @@ DOCUMENTS: dict[str, type[Schema]] = {
 }
 
 
+def _one_of(*words: str) -> fields.String:
+    return fields.String(required=True, metadata={"enum": list(words)})
+
+
 def _put_document(kind: str) -> type[Schema]:
     shape: dict[str, fields.Field[Any]] = {
-        "type": fields.Constant(kind, required=True),
+        "type": _one_of(kind),
         "id": fields.String(required=True),
-        "op": fields.Constant("put", required=True),
+        "op": _one_of("put"),
         "data": fields.Nested(DOCUMENTS[kind], required=True),
     }
     return Schema.from_dict(shape, name=f"Put{DOCUMENTS[kind].__name__.removeprefix('Carried')}")
 
 
 class DeleteDocument(Schema):
-    type = fields.String(required=True, metadata={"enum": list(DOCUMENTS)})
+    type = _one_of(*DOCUMENTS)
     id = fields.String(required=True)
-    op = fields.Constant("delete", required=True)
+    op = _one_of("delete")
 
 
 #: A page of the feed as the API document tells it.

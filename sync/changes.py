@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Select, func, literal, or_, select, tuple_
+from sqlalchemy import Select, Text, and_, func, literal, or_, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import ColumnElement
 
 from sync import carried
 from sync.journal import canonical
@@ -57,9 +58,9 @@ from sync.problems import CursorExpired, QueryInvalid
 from sync.shapes import Columns, Json
 
 #: Rows of the feed that a page walks, unless its limit is larger: most are none of the phone's business.
-USUALLY_WALKED = 2_000
+USUALLY_WALKED = 5_000
 #: Links that a page walks at most: many hold no row any more, for all they changed has changed again.
-MOST_LINKS = 2_000
+MOST_LINKS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def changes(session: Session, who: SignedIn, cursor: str | None, *, limit: int) 
     place, key = _Place(head.number, 0), None
     if cursor is not None:
         place, key = _place_of(session, cursor, scope)
-    walked, end = _walk(session, place, key, head.number, max(limit, USUALLY_WALKED))
+    walked, end = _walk(session, who, place, key, head.number, max(limit, USUALLY_WALKED))
     told = list(islice(_tell(session, who, walked, place.began), limit + 1))
     if len(told) > limit:
         first_left, _ = told.pop()
@@ -177,20 +178,28 @@ def _history(links: Mapping[int, Columns], place: _Place) -> bytes:
 
 
 def _walk(
-    session: Session, place: _Place, key: uuid.UUID | None, head: int, most: int
+    session: Session, who: SignedIn, place: _Place, key: uuid.UUID | None, head: int, most: int
 ) -> tuple[Sequence[Columns], _Place]:
     """At most so many rows behind the place, in order, and how far that is. `key` is that of the place's link."""
     walked: list[Columns] = []
     if place.kind:
-        walked += session.execute(_rest_of_link(place, key).limit(most))
+        walked += session.execute(_rest_of_link(place, key).where(_may_concern(who)).limit(most))
     last = min(place.number + MOST_LINKS, head)
     if len(walked) < most:
-        walked += session.execute(_links_behind(place.number, last).limit(most - len(walked)))
+        behind = _links_behind(place.number, last).where(_may_concern(who))
+        walked += session.execute(behind.limit(most - len(walked)))
     return walked, _at(place, walked[-1]) if len(walked) == most else _Place(place.began, last)
 
 
 def _at(place: _Place, row: Columns) -> _Place:
     return _Place(place.began, row.number, row.kind, row.entity)
+
+
+def _may_concern(who: SignedIn) -> ColumnElement[bool]:
+    """True for rows of kinds that phones are told of; of photos, which are the most, only for own ones."""
+    told = [kind for kind in _LOOK_UP if kind != "arrival"]
+    own_photo = and_(FeedEntry.kind == "arrival", FeedEntry.entity.startswith(f"{who.account_id}:"))
+    return or_(FeedEntry.kind.in_(told), own_photo)
 
 
 _OF_ROW: tuple[Any, ...] = (FeedEntry.kind, FeedEntry.entity, FeedEntry.gone)
@@ -221,9 +230,9 @@ def _tell(session: Session, who: SignedIn, walked: Sequence[Columns], began: int
     named: dict[str, list[str]] = defaultdict(list)
     for row in walked:
         named[row.kind].append(row.entity)
-    found = {kind: _LOOK_UP[kind](session, who, entities) for kind, entities in named.items() if kind in _LOOK_UP}
+    found = {kind: _LOOK_UP[kind](session, who, entities) for kind, entities in named.items()}
     for index, row in enumerate(walked):
-        data = found.get(row.kind, {}).get(row.entity, None if row.gone and row.kind in found else _NOT_TOLD)
+        data = found[row.kind].get(row.entity, None if row.gone else _NOT_TOLD)
         if data is None and row.number > began:
             yield index, {**_named(row), "op": "delete"}
         elif data:
@@ -250,7 +259,7 @@ def _departments(session: Session, _who: SignedIn, codes: Sequence[str]) -> _Fou
 
 
 def _event_classes(session: Session, _who: SignedIn, entities: Sequence[str]) -> _Found:
-    entity = EventClass.code + "@" + EventClass.edition
+    entity = type_coerce(EventClass.code + "@" + EventClass.edition, Text)  # longer than a code may be
     rows = session.scalars(select(EventClass).where(among(session, entity, entities)))
     return {f"{row.code}@{row.edition}": carried.event_class(row) for row in rows}
 
@@ -321,8 +330,8 @@ def _operations(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
 
 
 def _photos(session: Session, who: SignedIn, entities: Sequence[str]) -> _Found:
-    """Those that this account has sent; its number comes first in an entity."""
-    names = [_sent(entity) for entity in entities if entity.startswith(f"{who.account_id}:")]
+    """Photos that this account has sent."""
+    names = [_sent(entity) for entity in entities]
     sent = (Upload.officer_id == who.account_id, among(session, Upload.sha256, names))
     first = func.min(Upload.finished_at).label("finished_at"), func.min(Upload.length_bytes).label("length_bytes")
     rows = session.execute(select(Upload.sha256, *first).where(*sent).group_by(Upload.sha256))
