@@ -33,6 +33,7 @@ from sqlalchemy.sql import ColumnElement
 from sync import carried
 from sync.journal import canonical
 from sync.models import (
+    Base,
     Delegation,
     Department,
     DesignatedPlace,
@@ -247,28 +248,28 @@ def _named(row: Columns) -> Json:
 
 
 def _townships(session: Session, _who: SignedIn, codes: Sequence[str]) -> _Found:
-    areas = select(TownshipArea).where(among(session, TownshipArea.township_code, codes)).order_by(TownshipArea.id)
-    of_township = _grouped(session.scalars(areas), "township_code")
-    rows = session.scalars(select(Township).where(among(session, Township.code, codes)))
+    areas = _all(TownshipArea).where(among(session, TownshipArea.township_code, codes)).order_by(TownshipArea.id)
+    of_township = _grouped(session.execute(areas), "township_code")
+    rows = session.execute(_all(Township).where(among(session, Township.code, codes)))
     return {row.code: carried.township(row, of_township[row.code]) for row in rows}
 
 
 def _departments(session: Session, _who: SignedIn, codes: Sequence[str]) -> _Found:
-    rows = session.scalars(select(Department).where(among(session, Department.code, codes)))
+    rows = session.execute(_all(Department).where(among(session, Department.code, codes)))
     return {row.code: carried.department(row) for row in rows}
 
 
 def _event_classes(session: Session, _who: SignedIn, entities: Sequence[str]) -> _Found:
     entity = type_coerce(EventClass.code + "@" + EventClass.edition, Text)  # longer than a code may be
-    rows = session.scalars(select(EventClass).where(among(session, entity, entities)))
+    rows = session.execute(_all(EventClass).where(among(session, entity, entities)))
     return {f"{row.code}@{row.edition}": carried.event_class(row) for row in rows}
 
 
 def _items(session: Session, _who: SignedIn, entities: Sequence[str]) -> _Found:
     codes = {entity.rpartition("@")[0] for entity in entities}
-    rows = session.scalars(select(EnforcementItem).where(among(session, EnforcementItem.code, codes))).all()
-    provisions = select(Provision).where(among(session, Provision.item_id, [row.id for row in rows]))
-    of_item = _grouped(session.scalars(provisions.order_by(Provision.ordinal)), "item_id")
+    rows = session.execute(_all(EnforcementItem).where(among(session, EnforcementItem.code, codes))).all()
+    provisions = _all(Provision).where(among(session, Provision.item_id, [row.id for row in rows]))
+    of_item = _grouped(session.execute(provisions.order_by(Provision.ordinal)), "item_id")
     return {f"{row.code}@{row.from_on}": carried.item(row, of_item[row.id]) for row in rows}
 
 
@@ -277,18 +278,18 @@ def _delegations(session: Session, who: SignedIn, entities: Sequence[str]) -> _F
     parts = (entity.partition("@") for entity in entities)
     items = {rest.rpartition("@")[0] for township, _, rest in parts if township in who.townships}
     here = (Delegation.township_code.in_(sorted(who.townships)), among(session, Delegation.item_code, items))
-    rows = session.scalars(select(Delegation).where(*here))
+    rows = session.execute(_all(Delegation).where(*here))
     return {f"{row.township_code}@{row.item_code}@{row.from_on}": carried.delegation(row) for row in rows}
 
 
 def _places(session: Session, _who: SignedIn, codes: Sequence[str]) -> _Found:
-    rows = session.scalars(select(DesignatedPlace).where(among(session, DesignatedPlace.code, codes)))
+    rows = session.execute(_all(DesignatedPlace).where(among(session, DesignatedPlace.code, codes)))
     return {row.code: carried.place(row) for row in rows}
 
 
 def _vendors(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     here = Vendor.township_code.in_(sorted(who.townships))
-    rows = session.execute(select(*Vendor.__table__.c).where(among(session, Vendor.id, _uuids(ids)), here))
+    rows = session.execute(_all(Vendor).where(among(session, Vendor.id, _uuids(ids)), here))
     return {str(row.id): carried.vendor(row, in_full=_sees_all(who)) for row in rows}
 
 
@@ -307,7 +308,9 @@ def _incidents(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
 def _warnings(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     """Own ones, and what is live in the phone's townships; a warning may be filed elsewhere later, or voided."""
     here = VendorWarning.township_code.in_(sorted(who.townships)) & VendorWarning.voided_at.is_(None)
-    of_vendor = (Vendor.__table__.c[name].label(f"vendor_{name}") for name in ("name", "phone", "stall", "plate"))
+    of_vendor = (
+        column.label(f"vendor_{column.name}") for column in _columns(Vendor, ("name", "phone", "stall", "plate"))
+    )
     asked = _records(session, VendorWarning, who, ids).add_columns(here.label("here"), *of_vendor)
     known = asked.outerjoin(Vendor, Vendor.id == VendorWarning.vendor_id)
     rows = session.execute(known.where(or_(own(VendorWarning, who), here, VendorWarning.version > 1)))
@@ -315,16 +318,32 @@ def _warnings(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     return {str(row.id): carried.warning(row, in_full=in_full) if row.own or row.here else None for row in rows}
 
 
+#: The columns of records that phones are told.
+_RECORDED = (
+    *("version", "occurred_at", "occurred_error_ms", "occurred_method", "township_code", "voided_at", "void_reason"),
+    *("received_at", "notes", "photos"),
+)
+_OF_KIND: Mapping[Log, Sequence[str]] = {
+    Patrol: ("officers", "purpose", "started_at", "ended_at"),
+    Incident: (
+        *("patrol", "items", "event_class", "event_class_edition", "description", "measures", "designated_place"),
+        *("vendor_id", "no_penalty_reason"),
+    ),
+    VendorWarning: ("incident", "vendor_id", "step", "text", "deadline_on", "response"),
+}
+
+
 def _records(session: Session, model: Log, who: SignedIn, ids: Sequence[str]) -> Select[Any]:
     """These records; `own` where the account made or was out on them, `made` where it may amend them."""
     made = model.officer_id == who.account_id
-    columns = (*model.__table__.c, own(model, who).label("own"), made.label("made"))
-    return select(*columns).where(among(session, model.id, _uuids(ids)))
+    columns = _columns(model, ("id", *_RECORDED, *_OF_KIND[model]))
+    asked = select(*columns, own(model, who).label("own"), made.label("made"))
+    return asked.where(among(session, model.id, _uuids(ids)))
 
 
 def _operations(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     names = ("id", "op", "n", "install_id", "kind", "record_id", "outcome", "version", "notes", "problem")
-    asked = select(*(Operation.__table__.c[name] for name in names)).where(Operation.officer_id == who.account_id)
+    asked = select(*_columns(Operation, names)).where(Operation.officer_id == who.account_id)
     rows = session.execute(asked.where(among(session, Operation.id, _uuids(ids))))
     return {str(row.id): carried.operation(row) for row in rows}
 
@@ -353,6 +372,15 @@ _LOOK_UP: Mapping[str, Callable[[Session, SignedIn, Sequence[str]], _Found]] = {
     "operation": _operations,
     "arrival": _photos,
 }
+
+
+def _all(model: type[Base]) -> Select[Any]:
+    """Rows of its columns: objects would cost as much again as all else."""
+    return select(*model.__table__.c)
+
+
+def _columns(model: type[Base], names: Iterable[str]) -> list[Any]:
+    return [model.__table__.c[name] for name in names]
 
 
 def _sees_all(who: SignedIn) -> bool:
