@@ -62,6 +62,7 @@ STATUS: dict[type[Problem], int] = {
     problems.NotFound: 404,
     problems.AccountInvalid: 422,
     problems.QueryInvalid: 400,
+    problems.CursorExpired: 410,
     problems.PhotoProblem: 400,
     problems.PhotoTooLarge: 413,
     problems.PhotoDigestMismatch: 422,

@@ -778,13 +778,17 @@ class Link(Base):
 
 
 class FeedEntry(Base):
-    """Where one entity last changed: one row per entity, moved to a new link by every change."""
+    """Where one entity last changed: one row per entity, moved to a new link by every change.
+
+    Reading goes by link, then kind, then entity, and may stop inside a link that holds a whole reference folder.
+    """
 
     __tablename__ = "feed"
+    __table_args__ = (Index("ix_feed_link", "link_key", "kind", "entity"),)
 
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     entity: Mapped[str] = mapped_column(String(80), primary_key=True)
-    link_key: Mapped[uuid.UUID] = mapped_column(Uuid, index=True)
+    link_key: Mapped[uuid.UUID] = mapped_column(Uuid)
     gone: Mapped[bool]
 
 

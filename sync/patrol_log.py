@@ -78,8 +78,12 @@ def _ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
     if who.role in DISTRICT_ROLES:
         return [true()]
     townships = sorted(who.townships) if who.role == "supervisor" else []
-    own = _recorded_by(model, select(literal(who.account_id)))
-    return [*(model.township_code == code for code in townships), own]
+    return [*(model.township_code == code for code in townships), own(model, who)]
+
+
+def own(model: Log, who: SignedIn) -> ColumnElement[bool]:
+    """True where this account made the record or, for a patrol, was out on it."""
+    return _recorded_by(model, select(literal(who.account_id)))
 
 
 def _recorded_by(model: Log, account: Select[Any]) -> ColumnElement[bool]:

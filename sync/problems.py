@@ -10,6 +10,7 @@
     ├── AccessProblem        Forbidden  NotFound
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
+    ├── CursorExpired        a cursor of ours that nothing follows from any more
     ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid  PhotoQuota  PhotoKept  PhotoNotShown
     ├── UploadProblem        TusVersion  UploadInvalid  UploadOffset  UploadBusy  ChecksumMismatch
     ├── ReviewProblem        DecidedMeanwhile  DecisionInvalid
@@ -124,6 +125,11 @@ class AccountInvalid(Problem):
 class QueryInvalid(Problem):
     code = "query-invalid"
     title = ("A filter or cursor makes no sense", "查询条件或游标无效")
+
+
+class CursorExpired(Problem):
+    code = "cursor-expired"
+    title = ("Begin again without a cursor", "游标已失效，请重新开始同步")
 
 
 class PhotoProblem(Problem):

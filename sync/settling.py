@@ -115,7 +115,7 @@ def conclude(
     hold_counter(session)
     _join_late(session, incoming, operations, taken)
     _mark_arrived(session, taken.announcing)
-    if taken.evidence:
+    if taken.evidence or taken.changes:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
 
 
@@ -152,7 +152,7 @@ def _give_up(session: Session, operation_id: uuid.UUID, taken: Taken) -> None:
     verdict = Verdict("quarantined", problem=wire.problem("internal"))
     update_rows(session, Operation, [outcome_row(operation_id, verdict)])
     taken.verdicts[operation_id] = verdict
-    taken.evidence.append(release_evidence(operation_id, verdict.outcome, verdict.version))
+    _release(taken, operation_id)
 
 
 # ---------------------------------------------------------------- judge
@@ -510,7 +510,7 @@ def _swear(taken: Taken, judged: list[Pending], world: World) -> None:
         if p.stored and verdict.outcome == "held":
             continue
         if p.stored:
-            taken.evidence.append(release_evidence(p.operation.id, verdict.outcome, verdict.version))
+            _release(taken, p.operation.id)
         else:
             arrived = operation_evidence(p.operation.id, p.operation.fingerprint, p.officer.account_id, p.arrival.at)
             taken.evidence.append([*arrived, verdict.outcome, verdict.version])
@@ -521,3 +521,10 @@ def _swear(taken: Taken, judged: list[Pending], world: World) -> None:
         for row in rows:
             entity = str(row["id"])
             taken.changes[kind, entity] = Change(kind, entity, [kind, entity, 1, digest_of(row)], new=True)
+
+
+def _release(taken: Taken, operation_id: uuid.UUID) -> None:
+    """An operation waits no more: whoever sent it learns from the feed what became of it."""
+    verdict, entity = taken.verdicts[operation_id], str(operation_id)
+    evidence = release_evidence(operation_id, verdict.outcome, verdict.version)
+    taken.changes["operation", entity] = Change("operation", entity, evidence, new=False)

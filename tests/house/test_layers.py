@@ -14,10 +14,10 @@ LAYERS = (
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log", "settling"},  # who may see what; operations judged, written and sworn to
+    {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory", "review", "answered"},
+    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 

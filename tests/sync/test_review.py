@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from sync import evidence, inbox, intake, patrol_log, reference, review, shapes, wire
+from sync import carried, evidence, inbox, intake, patrol_log, reference, review, shapes, wire
 from sync.evidence import Break, verify
 from sync.models import (
     Account,
@@ -51,6 +51,7 @@ from tests.sync.days import (
     void,
     warning,
 )
+from tests.sync.pulling import Puller
 from tests.sync.test_in_flight import at_once as one_during_the_other
 from tests.sync.test_in_flight import sending
 
@@ -1173,6 +1174,40 @@ def test_a_cursor_of_another_kind_is_refused(
     cursor = the_inbox(session, reviewer, "quarantined", now, limit=1).next
     with pytest.raises(QueryInvalid):
         the_inbox(session, reviewer, "conflict", now, cursor=cursor)
+
+
+# ---------------------------------------------------------------- what phones are told
+
+
+def test_what_was_decided_comes_to_the_phone_of_whom_it_concerns(
+    session: Session, supervisor: SignedIn, officer: SignedIn, day: tuple[Sent, ...], now: dt.datetime
+) -> None:
+    seen, bad, late = day[1], incident(day[0], items=["NOPE"]), incident(patrol())
+    push(session, officer, batch(officer, bad, late), now - 6 * DAY)
+    colleague = make_signed_in(session, username="colleague")
+    session.commit()
+    phone, other = Puller(officer), Puller(colleague)
+    phone.pull(session)
+    other.pull(session)
+    assert phone.holds["incident", seen["record"]]["review"]["state"] == "received"
+    assert phone.ids("operation") == set()
+
+    on_record(session, supervisor, seen, "return", now)
+    on_operation(session, supervisor, bad["op"], "repair", now, operation=_body(bad, items=[]))
+    on_operation(session, supervisor, late["op"], "dismiss", now, comment="无此巡查")
+    phone.pull(session)
+    review_told = phone.holds["incident", seen["record"]]["review"]
+    assert (review_told["state"], review_told["comment"]) == ("returned", "请补充说明")
+    repaired, dismissed = (phone.holds["operation", sent["op"]] for sent in (bad, late))
+    assert (repaired["outcome"], repaired["decision"]["operation"]["outcome"]) == ("quarantined", "applied")
+    assert (dismissed["outcome"], dismissed["decision"]["comment"]) == ("quarantined", "无此巡查")
+    assert phone.holds["incident", bad["record"]]["version"] == 1
+    for (kind, name), data in phone.holds.items():
+        assert carried.DOCUMENTS[kind]().validate(data) == {}, name
+    push(session, officer, batch(officer, amend(seen, 1, description="占道约两米")), now)
+    phone.pull(session)
+    assert phone.holds["incident", seen["record"]]["review"]["state"] == "received"
+    assert not {change["type"] for change in other.pull(session)} & {"incident", "operation"}
 
 
 # ---------------------------------------------------------------- sworn to
