@@ -11,6 +11,7 @@ from field_api import (
     answers,
     api_document,
     batches,
+    changes,
     commands,
     darkroom,
     database,
@@ -20,6 +21,7 @@ from field_api import (
     origins,
     patrol_log,
     photos,
+    review,
     sign_in,
     storage,
     uploads,
@@ -27,7 +29,10 @@ from field_api import (
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
-NOUNS: tuple[Any, ...] = (sign_in, batches, uploads, patrol_log, photos, exports, health, api_document)
+NOUNS: tuple[Any, ...] = (
+    *(sign_in, batches, changes, uploads, patrol_log, photos, review, exports, health),
+    api_document,
+)
 
 
 def create_app(settings: Settings) -> Flask:

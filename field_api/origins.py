@@ -24,7 +24,7 @@ SENT = (
 SHOWN = (
     "Location, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Upload-Length, "
     "Upload-Defer-Length, Upload-Offset, Upload-Metadata, Upload-Expires, "
-    "Content-Disposition, Date, ETag, Retry-After, X-Request-Id"
+    "Content-Disposition, Date, ETag, Idempotency-Replayed, Retry-After, X-Request-Id"
 )
 
 

@@ -5,7 +5,7 @@ them as one batch. `wire` reads the envelope or refuses it whole; of each operat
 and its fingerprint. `intake` locks the installation's row, so that batches of one phone are taken one after the
 other, and sets aside what it knows already: a repeat is answered as it was the first time. What is new is read to its
 last field; an operation that is wrong becomes one with a problem, never an error. In a fixed number of queries
-`intake` gathers what the batch touches: the records named, the people, the vendors, earlier operations that waited
+`settling` gathers what the batch touches: the records named, the people, the vendors, earlier operations that waited
 for one of these. `verdicts` then judges one operation after the other, without a database, and asks the small
 deciders: `clock` when it happened, `places` where and in which township, `enforcement` what the lists of that day
 say, `revisions` what an amend does to a record that has moved on. So each operation is applied, held, in conflict or

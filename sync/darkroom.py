@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from sync import journal, photo_notes, pictures
-from sync.journal import Change, record_digest
+from sync.journal import record_change
 from sync.models import (
     AnnouncedPhoto,
     Incident,
@@ -289,9 +289,5 @@ def _write(session: Session, touched: Sequence[Record], now: dt.datetime) -> Non
         states = [found.state for found in touched if found.kind == kind]
         update_rows(session, model, [{name: state[name] for name in ("id", "notes", "note_codes")} for state in states])
     links = journal.item_links(session, [found.state["id"] for found in touched if found.kind == "incident"])
-    journal.record(session, [_change(found, links.get(found.state["id"], [])) for found in touched], now=now)
-
-
-def _change(found: Record, links: Sequence[Mapping[str, Any]]) -> Change:
-    entity, version = str(found.state["id"]), found.state["version"]
-    return Change(found.kind, entity, [found.kind, entity, version, record_digest(found.state, links)], new=False)
+    changes = [record_change(found.kind, found.state, links.get(found.state["id"], [])) for found in touched]
+    journal.record(session, changes, now=now)

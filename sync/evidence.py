@@ -17,8 +17,18 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from sync import wire
-from sync.journal import GENESIS, digest_of, entries_of, item_links, link_hash, operation_evidence, record_digest
+from sync.journal import (
+    GENESIS,
+    decision_evidence,
+    digest_of,
+    entries_of,
+    item_links,
+    link_hash,
+    operation_evidence,
+    record_digest,
+)
 from sync.models import (
+    Decision,
     FeedEntry,
     Head,
     Incident,
@@ -26,6 +36,7 @@ from sync.models import (
     Operation,
     Patrol,
     Photo,
+    ReviewEvent,
     Track,
     Vendor,
     VendorWarning,
@@ -41,6 +52,8 @@ SWORN: Mapping[str, Any] = {
     "vendor": Vendor,
     "photo": Photo,
 }
+#: What people decided, which never changes, by the kind its entries carry.
+DECIDED: Mapping[str, Any] = {"decision": Decision, "review": ReviewEvent}
 #: Links read at once.
 _PAGE = 100
 
@@ -75,7 +88,7 @@ def verify(session: Session, earlier: HeadOfChain | None = None) -> Iterator[tup
     end = head(session)
     if earlier and earlier.number > end.number:
         raise Break(earlier.number, f"is gone: the chain ends at {end.number}")
-    previous, number, outcomes = GENESIS, 0, Counter[str]()
+    previous, number, outcomes, decided = GENESIS, 0, Counter[str](), Counter[str]()
     for link in _links(session):
         number += 1
         if link.number != number:
@@ -87,12 +100,14 @@ def verify(session: Session, earlier: HeadOfChain | None = None) -> Iterator[tup
             raise Break(number, "differs from the head that was kept: the chain was rewritten")
         _check_operations(session, link, entries)
         _check_states(session, link, entries)
+        _check_decisions(session, link, entries)
         _count(outcomes, entries)
+        decided.update(entry[0] for entry in entries if entry[0] in DECIDED)
         previous = bytes(link.hash)
         yield number, end.number
     if HeadOfChain(number, previous) != end:
         raise Break(number + 1, "is missing: the head tells of more links than there are")
-    _check_strays(session, number)
+    _check_strays(session, number, decided)
     _check_outcomes(session, number, outcomes)
 
 
@@ -184,13 +199,32 @@ def _digests(session: Session, kind: str, ids: list[str]) -> Iterator[tuple[str,
         yield str(row[key.name]), (row["version"] if recorded else 1, digest)
 
 
+def _check_decisions(session: Session, link: Link, entries: Iterable[Sequence[Any]]) -> None:
+    """Every decision sworn to is there, by the same person, on the same, with the same words."""
+    for kind, model in DECIDED.items():
+        sworn = [entry for entry in entries if entry[0] == kind]
+        if not sworn:
+            continue
+        key = list(model.__table__.primary_key)
+        about = among(session, key[0], _keys(key[0], {entry[1] for entry in sworn}))
+        rows = session.execute(select(model.__table__).where(about)).mappings()
+        found = [decision_evidence(kind, dict(row), *(row[column.name] for column in key)) for row in rows]
+        for entry in sworn:
+            if entry not in found:
+                raise Break(link.number, f"{kind} {entry[1]} is not what was decided")
+
+
 def _keys(column: Any, texts: Iterable[str]) -> list[Any]:
     """The entities of a link, as that column holds them."""
     return [column.type.python_type(text) for text in texts]
 
 
-def _check_strays(session: Session, number: int) -> None:
-    """No record, and no row of the feed, stands outside the chain."""
+def _check_strays(session: Session, number: int, decided: Counter[str]) -> None:
+    """No record, no decision and no row of the feed stands outside the chain."""
+    for kind, model in DECIDED.items():
+        rows = session.scalar(select(func.count()).select_from(model)) or 0
+        if rows != decided[kind]:
+            raise Break(number, f"there are {rows} rows of {kind}, the chain tells of {decided[kind]}")
     for kind, model in SWORN.items():
         rows = session.scalar(select(func.count()).select_from(model)) or 0
         fed = select(func.count()).select_from(FeedEntry).join(Link, Link.key == FeedEntry.link_key)

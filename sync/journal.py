@@ -55,6 +55,14 @@ def record_digest(state: Mapping[str, Any], links: Sequence[Mapping[str, Any]]) 
     return digest_of([state, links])
 
 
+def record_change(
+    kind: str, state: Mapping[str, Any], links: Sequence[Mapping[str, Any]], *, new: bool = False
+) -> Change:
+    """A patrol, incident or warning is as these columns and item links say; they may be as they were before."""
+    entity = str(state["id"])
+    return Change(kind, entity, [kind, entity, state["version"], record_digest(state, links)], new=new)
+
+
 def item_links(session: Session, incidents: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[dict[str, Any]]]:
     """The item links of each of these incidents that has any, as `record_digest` takes them."""
     table = IncidentItem.__table__
@@ -71,6 +79,11 @@ def operation_evidence(
     """What the chain keeps of an operation's arrival; its outcome and version follow behind."""
     instant = received_at.astimezone(dt.UTC).isoformat(timespec="microseconds")
     return ["operation", str(operation_id), fingerprint.hex(), officer_id, instant]
+
+
+def decision_evidence(kind: str, row: Mapping[str, Any], *key: Any) -> list[Any]:
+    """What the chain keeps of a decision (`decision` on an operation, `review` of a record): its key and its digest."""
+    return [kind, *map(str, key), digest_of(row)]
 
 
 def release_evidence(operation_id: uuid.UUID, outcome: str, version: int | None) -> list[Any]:

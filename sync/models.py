@@ -151,6 +151,8 @@ class SignedIn:
 ROLES = ("officer", "auxiliary", "supervisor", "reviewer", "gis", "admin", "auditor")
 #: Roles that see the whole district.
 DISTRICT_ROLES = frozenset({"reviewer", "gis", "admin", "auditor"})
+#: Roles that decide on what was recorded: supervisors in their townships, reviewers in the district.
+REVIEW_ROLES = ("supervisor", "reviewer")
 #: Roles that go out with a phone and push what they record.
 FIELD_ROLES = frozenset({"officer", "auxiliary", "supervisor"})
 
@@ -701,6 +703,65 @@ class AccessEntry(Base):
     address: Mapped[str | None]
 
 
+# ---------------------------------------------------------------- what people decide
+
+
+class ReviewEvent(Base):
+    """What a person decided on one version of a record, or remarked about it; never changed, sworn to row by row.
+
+    `action` is `approve`, `return`, `void` or `comment`. The last decision on a record's version is how it stands.
+    """
+
+    __tablename__ = "review_events"
+    __table_args__ = (Index("ix_review_events_action", "action", "record_id"),)
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(20))
+    version: Mapped[int]
+    action: Mapped[str] = mapped_column(String(10))
+    comment: Mapped[str | None]
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[dt.datetime]
+
+
+class Decision(Base):
+    """What a person decided on an operation that waited for one: `repair`, `resolve` or `dismiss`; once, for good.
+
+    The operation stays as it came. `made_id` is the operation that was made in its place, if any.
+    """
+
+    __tablename__ = "decisions"
+
+    operation_id: Mapped[uuid.UUID] = mapped_column(Uuid, ForeignKey("operations.id"), primary_key=True)
+    action: Mapped[str] = mapped_column(String(10))
+    comment: Mapped[str | None]
+    made_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, ForeignKey("operations.id"), unique=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[dt.datetime]
+
+
+class Desk(Base):
+    """Where an account's own decisions become operations: an installation of no phone, with counters of its own."""
+
+    __tablename__ = "desks"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    install_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("installations.id"), unique=True)
+
+
+class AnsweredRequest(Base):
+    """A request that had its effect, by the key its sender gave it; `answer` is what was answered, byte for byte."""
+
+    __tablename__ = "answered_requests"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    fingerprint: Mapped[bytes]
+    at: Mapped[dt.datetime]
+    answer: Mapped[bytes | None]
+
+
 # ---------------------------------------------------------------- the journal
 
 
@@ -717,13 +778,17 @@ class Link(Base):
 
 
 class FeedEntry(Base):
-    """Where one entity last changed: one row per entity, moved to a new link by every change."""
+    """Where one entity last changed: one row per entity, moved to a new link by every change.
+
+    Reading goes by link, then kind, then entity, and may stop inside a link that holds a whole reference folder.
+    """
 
     __tablename__ = "feed"
+    __table_args__ = (Index("ix_feed_link", "link_key", "kind", "entity"),)
 
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     entity: Mapped[str] = mapped_column(String(80), primary_key=True)
-    link_key: Mapped[uuid.UUID] = mapped_column(Uuid, index=True)
+    link_key: Mapped[uuid.UUID] = mapped_column(Uuid)
     gone: Mapped[bool]
 
 

@@ -18,16 +18,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Select, func, literal, null, or_, select, true, tuple_, union_all
+from sqlalchemy import Select, and_, exists, func, literal, null, or_, select, true, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from sqlalchemy.sql import ColumnElement, case
 
-from sync import shapes, wire
+from sync import shapes, standing, wire
 from sync.journal import canonical
 from sync.models import (
     DISTRICT_ROLES,
     Account,
     AnnouncedPhoto,
+    Decision,
     Department,
     EnforcementItem,
     Incident,
@@ -36,11 +37,13 @@ from sync.models import (
     Patrol,
     PatrolOfficer,
     PhotoFacts,
+    ReviewEvent,
     SignedIn,
     Township,
     Track,
     UtcDateTime,
     VendorWarning,
+    among,
     has_word,
     within_box,
 )
@@ -65,7 +68,7 @@ def visible_to(model: Log, who: SignedIn) -> ColumnElement[bool]:
 
 def sees_photo(session: Session, who: SignedIn, sha256: str) -> bool:
     """Whether this account may see a photo: one that arrived for a record it may see."""
-    cites = select(AnnouncedPhoto.record_id).where(AnnouncedPhoto.sha256 == sha256, ~_is_missing())
+    cites = select(AnnouncedPhoto.record_id).where(AnnouncedPhoto.sha256 == sha256, ~is_missing())
     citing = [select(model.id).where(model.id.in_(cites), visible_to(model, who)) for model in KINDS.values()]
     return session.execute(union_all(*citing).limit(1)).first() is not None
 
@@ -75,8 +78,12 @@ def _ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
     if who.role in DISTRICT_ROLES:
         return [true()]
     townships = sorted(who.townships) if who.role == "supervisor" else []
-    own = _recorded_by(model, select(literal(who.account_id)))
-    return [*(model.township_code == code for code in townships), own]
+    return [*(model.township_code == code for code in townships), own(model, who)]
+
+
+def own(model: Log, who: SignedIn) -> ColumnElement[bool]:
+    """True where this account made the record or, for a patrol, was out on it."""
+    return _recorded_by(model, select(literal(who.account_id)))
 
 
 def _recorded_by(model: Log, account: Select[Any]) -> ColumnElement[bool]:
@@ -97,7 +104,8 @@ class Selection:
 
     `bbox` is (west, south, east, north) in WGS 84 degrees, west > east across the antimeridian. `photos` is `missing`
     where an announced photo has not arrived, else `complete`; `missing_before` asks for records that still wait for a
-    photo announced before then. `voided` is `excluded`, `included` or `only`.
+    photo announced before then. `voided` is `excluded`, `included` or `only`. `review` is how the record stands,
+    `open` the outcome of an operation of it that nobody has decided on.
     """
 
     from_at: dt.datetime | None = None
@@ -115,6 +123,8 @@ class Selection:
     measure: str | None = None
     vendor: uuid.UUID | None = None
     voided: str = "excluded"
+    review: str | None = None
+    open: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The filters in use, by name."""
@@ -122,7 +132,10 @@ class Selection:
         return {name: value for name, value in values.items() if value is not None}
 
 
-_EVERYWHERE = ("from_at", "until_at", "officer", "township", "note", "photos", "missing_before", "bbox", "q", "voided")
+_EVERYWHERE = (
+    *("from_at", "until_at", "officer", "township", "note", "photos", "missing_before", "bbox", "q", "voided"),
+    *("review", "open"),
+)
 #: Which filters make sense for which kind.
 FILTERS: Mapping[str, tuple[str, ...]] = {
     "patrol": _EVERYWHERE,
@@ -144,24 +157,24 @@ def _by_officer(model: Log, username: str) -> ColumnElement[bool]:
 
 
 def _by_photos(model: Log, state: str) -> ColumnElement[bool]:
-    missing = select(AnnouncedPhoto.record_id).where(_is_missing())
+    missing = select(AnnouncedPhoto.record_id).where(is_missing())
     if state == "missing":
         return model.id.in_(missing)
     return ~missing.where(AnnouncedPhoto.record_id == model.id).exists()
 
 
 def _missing_before(model: Log, at: dt.datetime) -> ColumnElement[bool]:
-    return model.id.in_(select(AnnouncedPhoto.record_id).where(_is_missing(), AnnouncedPhoto.announced_at < at))
+    return model.id.in_(select(AnnouncedPhoto.record_id).where(is_missing(), AnnouncedPhoto.announced_at < at))
 
 
-def _is_missing() -> ColumnElement[bool]:
+def is_missing() -> ColumnElement[bool]:
     """True where the officer who announced a photo has not sent it."""
     return AnnouncedPhoto.received_at.is_(None)
 
 
 def missing_photos(model: Log) -> ColumnElement[int]:
     """How many of the photos that a record announced have not arrived."""
-    missing = select(func.count()).where(AnnouncedPhoto.record_id == model.id, _is_missing())
+    missing = select(func.count()).where(AnnouncedPhoto.record_id == model.id, is_missing())
     return missing.correlate(model).scalar_subquery()
 
 
@@ -179,6 +192,30 @@ def _by_item(model: Any, code: str) -> ColumnElement[bool]:
 def _by_domain(model: Any, domain: str) -> ColumnElement[bool]:
     editions = select(EnforcementItem.id).where(EnforcementItem.domain == domain)
     return Incident.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_id.in_(editions)))
+
+
+def _by_review(model: Log, state: str) -> ColumnElement[bool]:
+    """True where the record stands like that. Few are returned: those are looked up, not every record of a list."""
+    on_this = (ReviewEvent.record_id == model.id, ReviewEvent.version == model.version, ReviewEvent.action.in_(_STANDS))
+    last = select(ReviewEvent.action).where(*on_this).order_by(ReviewEvent.ordinal.desc()).limit(1)
+    decided = last.correlate(model).scalar_subquery()
+    if state not in _STANDS.values():
+        return and_(decided.is_(None), model.voided_at.is_(None))
+    action = next(action for action, after in _STANDS.items() if after == state)
+    return and_(model.id.in_(select(ReviewEvent.record_id).where(ReviewEvent.action == action)), decided == action)
+
+
+#: How a record stands after the decisions that leave its version as it is.
+_STANDS = {action: standing.after(action) for action in ("approve", "return")}
+
+
+def _by_open(model: Log, outcome: str) -> ColumnElement[bool]:
+    return model.id.in_(select(Operation.record_id).where(Operation.outcome == outcome, undecided()))
+
+
+def undecided() -> ColumnElement[bool]:
+    """True where nobody has decided on the operation."""
+    return ~exists().where(Decision.operation_id == Operation.id)
 
 
 _VOIDED: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
@@ -203,6 +240,8 @@ _MEANS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "measure": lambda model, word: has_word(model.measures, word),
     "vendor": lambda model, id: model.vendor_id == id,
     "voided": lambda model, which: _VOIDED[which](model),
+    "review": _by_review,
+    "open": _by_open,
 }
 
 
@@ -223,22 +262,23 @@ def _invalid(parameter: str, why: str) -> QueryInvalid:
 
 # ---------------------------------------------------------------- cursors
 
-#: A cursor: digest of kind and selection, microseconds since 1970 of the last record shown, and its id.
+#: A cursor: digest of what is listed, microseconds since 1970 of the last record shown, and its id.
 _CURSOR = struct.Struct(">8sq16s")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
-def _digest(kind: str, selection: Selection) -> bytes:
-    return hashlib.sha256(canonical([kind, selection.given()])).digest()[:8]
+def _digest(listed: Sequence[Any]) -> bytes:
+    return hashlib.sha256(canonical(listed)).digest()[:8]
 
 
-def _cursor_after(kind: str, selection: Selection, row: Columns) -> str:
-    microseconds = (row.occurred_at - _EPOCH) // dt.timedelta(microseconds=1)
-    packed = _CURSOR.pack(_digest(kind, selection), microseconds, row.id.bytes)
+def cursor_after(listed: Sequence[Any], at: dt.datetime, id: uuid.UUID) -> str:
+    """The cursor behind this place of a list that is ordered by instant and id; `listed` says which list it is."""
+    microseconds = (at - _EPOCH) // dt.timedelta(microseconds=1)
+    packed = _CURSOR.pack(_digest(listed), microseconds, id.bytes)
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
-def _position(kind: str, selection: Selection, cursor: str) -> tuple[dt.datetime, uuid.UUID]:
+def position_of(listed: Sequence[Any], cursor: str) -> tuple[dt.datetime, uuid.UUID]:
     """Where the cursor stands. Raises QueryInvalid if it is not whole, or was given for another list."""
     try:
         packed = base64.b64decode(cursor + "=", altchars="-_", validate=True)
@@ -246,7 +286,7 @@ def _position(kind: str, selection: Selection, cursor: str) -> tuple[dt.datetime
         at = _EPOCH + dt.timedelta(microseconds=microseconds)
     except (ValueError, binascii.Error, struct.error, OverflowError) as error:
         raise _invalid("cursor", "not a cursor of ours") from error
-    if digest != _digest(kind, selection):
+    if digest != _digest(listed):
         raise _invalid("cursor", "given for another selection")
     return at, uuid.UUID(bytes=id)
 
@@ -270,13 +310,13 @@ def page(
     Raises QueryInvalid if a filter makes no sense for the kind, or the cursor none for the selection.
     """
     model = KINDS[kind]
-    conditions = matching(session, kind, selection)
+    conditions, listed = matching(session, kind, selection), [kind, selection.given()]
     if cursor is not None:
-        conditions.append(_older(model, *_position(kind, selection, cursor)))
+        conditions.append(_older(model, *position_of(listed, cursor)))
     newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in _ways_to_see(model, who)))
     rows = session.execute(newest_first(model, [model.id.in_(newest)]).limit(limit + 1)).all()
     shown = rows[:limit]
-    following = _cursor_after(kind, selection, shown[-1]) if len(rows) > limit else None
+    following = cursor_after(listed, shown[-1].occurred_at, shown[-1].id) if len(rows) > limit else None
     return Page(_described(session, who, kind, shown), following)
 
 
@@ -299,6 +339,7 @@ def one(session: Session, who: SignedIn, kind: str, id: uuid.UUID) -> Json:
         raise NotFound
     record = _described(session, who, kind, [row])[0]
     record["photos"] = _with_facts(session, record["photos"])
+    record["review_events"] = [shapes.review_event(event) for event in review_events(session, [id])]
     tracks = {"tracks": _tracks(session, id)} if kind == "patrol" else {}
     return record | tracks | {"history": _for(who, _history(session, who, id))}
 
@@ -344,13 +385,13 @@ def newest_first(model: Log, conditions: Iterable[ColumnElement[bool]]) -> Selec
 def _missing_since(model: Log) -> ColumnElement[Any]:
     """When the photo was announced that a record has been waiting for longest."""
     announced = select(func.min(AnnouncedPhoto.announced_at))
-    return announced.where(AnnouncedPhoto.record_id == model.id, _is_missing()).correlate(model).scalar_subquery()
+    return announced.where(AnnouncedPhoto.record_id == model.id, is_missing()).correlate(model).scalar_subquery()
 
 
 def _arrived_photos(model: Log) -> ColumnElement[Any]:
     """The SHA-256 of a record's photos that have arrived, as one text: a query of its own would cost a round trip."""
     digests = select(func.aggregate_strings(AnnouncedPhoto.sha256, ","))
-    arrived = digests.where(AnnouncedPhoto.record_id == model.id, ~_is_missing())
+    arrived = digests.where(AnnouncedPhoto.record_id == model.id, ~is_missing())
     return arrived.correlate(model).scalar_subquery()
 
 
@@ -361,8 +402,26 @@ ByRecord = Mapping[uuid.UUID, Sequence[Columns]]
 
 def _described(session: Session, who: SignedIn, kind: str, rows: Sequence[Columns]) -> list[Json]:
     """The JSON of the records, with what belongs to them fetched for all at once."""
-    own = _OWN[kind](session, [row.id for row in rows])
-    return _for(who, [shapes.recorded(row) | own(row) for row in rows])
+    own, standing_of = _OWN[kind](session, [row.id for row in rows]), reviews(session, rows)
+    return _for(who, [shapes.recorded(row) | own(row) | {"review": standing_of[row.id]} for row in rows])
+
+
+def reviews(session: Session, rows: Sequence[Columns]) -> Mapping[uuid.UUID, Json]:
+    """How each of these records stands: `rows` have its `id`, `version` and `voided_at`."""
+    events = review_events(session, [row.id for row in rows])
+    last = {event.record_id: event for event in events if event.action != "comment"}
+    return {row.id: shapes.review(row.version, row.voided_at is not None, last.get(row.id)) for row in rows}
+
+
+def review_events(session: Session, ids: Iterable[uuid.UUID]) -> Sequence[Columns]:
+    """What was decided on these records and remarked about them, and by whom; of each record in order."""
+    asked = (
+        select(*ReviewEvent.__table__.columns, Account.username, Account.full_name)
+        .join(Account, Account.id == ReviewEvent.account_id)
+        .where(among(session, ReviewEvent.record_id, ids))
+        .order_by(ReviewEvent.record_id, ReviewEvent.ordinal)
+    )
+    return session.execute(asked).all()
 
 
 def _for(who: SignedIn, records: list[Json]) -> list[Json]:
@@ -449,7 +508,35 @@ def _history(session: Session, who: SignedIn, id: uuid.UUID) -> list[Json]:
         .order_by(Operation.received_at, Operation.n, Operation.id)
         .limit(MOST_HISTORY)
     )
-    return [shapes.operation(row) for row in session.execute(asked)]
+    rows = session.execute(asked).all()
+    decided, made_of = _decided(session, [row.id for row in rows])
+    told = ({"decision": decided.get(row.id), "instead_of": made_of.get(row.id)} for row in rows)
+    return [shapes.operation(row) | more for row, more in zip(rows, told, strict=True)]
+
+
+def decisions(session: Session, ids: Iterable[uuid.UUID]) -> Mapping[uuid.UUID, Json]:
+    """What people decided on these operations, by their ids."""
+    return _decided(session, ids)[0]
+
+
+def _decided(session: Session, ids: Iterable[uuid.UUID]) -> tuple[dict[uuid.UUID, Json], dict[uuid.UUID, str]]:
+    """What was decided on these operations; and of which each was made that a decision made."""
+    made, ids = aliased(Operation), list(ids)
+    told = (made.kind, made.record_id, made.outcome, made.version)
+    asked = (
+        select(
+            *(Decision.__table__.columns),
+            Account.username,
+            Account.full_name,
+            *(column.label(f"made_{column.key}") for column in told),
+        )
+        .join(Account, Account.id == Decision.account_id)
+        .outerjoin(made, made.id == Decision.made_id)
+        .where(or_(among(session, Decision.operation_id, ids), among(session, Decision.made_id, ids)))
+    )
+    rows = session.execute(asked).all()
+    made_of = {row.made_id: str(row.operation_id) for row in rows if row.made_id is not None}
+    return {row.operation_id: shapes.decision(row) for row in rows}, made_of
 
 
 def _tracks(session: Session, id: uuid.UUID) -> list[Json]:

@@ -60,7 +60,12 @@ def arrive(
     hold_counter(session)  # a record announced from now on finds the upload finished; those before are marked here
     _mark_received(session, who, sha256, now)
     changes = [Change("photo", sha256, ["photo", sha256, 1, digest_of(row)], new=True)] if is_new else []
-    record(session, changes, now=now, evidence=[["arrival", sha256, who.account_id, now]])
+    record(session, [*changes, _arrival(who, sha256, now)], now=now)
+
+
+def _arrival(who: SignedIn, sha256: str, now: dt.datetime) -> Change:
+    """This officer has the photo: their phones learn it from the feed."""
+    return Change("arrival", f"{who.account_id}:{sha256}", ["arrival", sha256, who.account_id, now], new=False)
 
 
 def _finish_upload(session: Session, who: SignedIn, name: str, photo: dict[str, object]) -> bool:

@@ -10,8 +10,11 @@
     ├── AccessProblem        Forbidden  NotFound
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
+    ├── CursorExpired        a cursor of ours that nothing follows from any more
     ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid  PhotoQuota  PhotoKept  PhotoNotShown
     ├── UploadProblem        TusVersion  UploadInvalid  UploadOffset  UploadBusy  ChecksumMismatch
+    ├── ReviewProblem        DecidedMeanwhile  DecisionInvalid
+    ├── IdempotencyKeyReused a key that stands for another request
     ├── ReferenceInvalid     a reference folder with errors, by file and line
     └── Busy                 nothing was stored, ask again later
 
@@ -124,6 +127,11 @@ class QueryInvalid(Problem):
     title = ("A filter or cursor makes no sense", "查询条件或游标无效")
 
 
+class CursorExpired(Problem):
+    code = "cursor-expired"
+    title = ("Begin again without a cursor", "游标已失效，请重新开始同步")
+
+
 class PhotoProblem(Problem):
     """A photo that was not kept."""
 
@@ -187,6 +195,29 @@ class ChecksumMismatch(UploadProblem):
     title = ("The chunk does not match its checksum; send it again", "分块与校验和不符，请重新发送")
 
 
+class ReviewProblem(Problem):
+    """A decision that was not taken; nothing changed."""
+
+
+class DecidedMeanwhile(ReviewProblem):
+    """What the decision is about is not as its sender saw it; `details` tell how it is now."""
+
+    code = "decided-meanwhile"
+    title = ("It has changed, or was decided, meanwhile; look again", "情况已有变化或已被处理，请重新查看")
+
+
+class DecisionInvalid(ReviewProblem):
+    """`details["allowed"]` lists what may be decided; `details["problem"]` is what would become of the operation."""
+
+    code = "decision-invalid"
+    title = ("This can't be decided like that", "不能作出此决定")
+
+
+class IdempotencyKeyReused(Problem):
+    code = "idempotency-key-reused"
+    title = ("This Idempotency-Key stands for another request", "该 Idempotency-Key 已用于其他请求")
+
+
 class ReferenceInvalid(Problem):
     """A reference folder with errors; `details["errors"]` lists them by file and line. Nothing was loaded."""
 
@@ -223,6 +254,7 @@ QUARANTINE: dict[str, tuple[str, str]] = {
     "not-yours": ("The record belongs to another officer", "该记录属于其他执法人员"),
     "conflict": ("Another change of the same field came first", "同一字段已有其他修改"),
     "internal": ("The server could not keep this one as it is", "服务器无法按原样处理此操作"),
+    "dismissed": ("It waited in vain and was dismissed", "等待超时，已被驳回"),
 }
 
 #: What is remarked on a record that was accepted all the same. Figures stand beside the code in each note.

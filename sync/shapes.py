@@ -14,11 +14,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load
 
 from sync.problems import NOTES
-from sync.wire import MEASURES, Instant, Text, Uid
+from sync.standing import ACTIONS, STATES, state_of
+from sync.wire import MEASURES, Instant, Text, Uid, as_json
 
 #: Roles that work with all records but have no need to know whom they concern.
 MASKED_ROLES = frozenset({"gis", "auditor"})
@@ -26,6 +26,11 @@ MASKED_ROLES = frozenset({"gis", "auditor"})
 _READABLE = {"phone": (3, 4), "id_number": (3, 4), "plate": (2, 1)}
 #: Where personal data stand in a record, and in an operation of its history.
 _PERSONAL = ("vendor", "parties", "sent", "problem")
+
+#: Outcomes of operations that somebody may have to decide on.
+OPEN = ("quarantined", "conflict", "held")
+#: What may wait for a person: such operations, and records whose photos are late.
+INBOX = (*OPEN, "photos")
 
 #: One row of a result with named columns; what it holds is said where it is asked for.
 Columns = Any
@@ -65,11 +70,23 @@ class Box(fields.Field[tuple[float, float, float, float]]):
         raise ValidationError("west,south,east,north in degrees, south <= north")
 
 
-class SelectionQuery(Schema):
-    """The filters of lists and exports; each at most once, and no others."""
+class Query(Schema):
+    """What stands behind the question mark: each at most once, and nothing else."""
 
     class Meta:
         unknown = RAISE
+
+    @pre_load
+    def _refuse_repeated(self, query: Any, **_: Any) -> Any:
+        """A query string may name a filter twice; taking either value would show what was not asked for."""
+        repeated = [name for name, values in query.lists() if len(values) > 1]
+        if repeated:
+            raise ValidationError({name: ["given more than once"] for name in repeated})
+        return query
+
+
+class SelectionQuery(Query):
+    """The filters of lists and exports."""
 
     from_at = Instant()
     until_at = Instant()
@@ -86,14 +103,8 @@ class SelectionQuery(Schema):
     measure = Text(20, one_of=MEASURES)
     vendor = Uid()
     voided = Text(10, one_of=("excluded", "included", "only"), load_default="excluded")
-
-    @pre_load
-    def _refuse_repeated(self, query: Any, **_: Any) -> Any:
-        """A query string may name a filter twice; taking either value would show what was not asked for."""
-        repeated = [name for name, values in query.lists() if len(values) > 1]
-        if repeated:
-            raise ValidationError({name: ["given more than once"] for name in repeated})
-        return query
+    review = Text(10, one_of=STATES[:-1])
+    open = Text(12, one_of=OPEN)
 
 
 class PageQuery(SelectionQuery):
@@ -102,6 +113,14 @@ class PageQuery(SelectionQuery):
     limit = Number(1, 500, load_default=50)
     cursor = Text(64)
     count = Text(5, one_of=("true", "false"), load_default="false")
+
+
+class InboxQuery(Query):
+    """Which page of what waits for a person; without a kind how much of each there is."""
+
+    kind = Text(12, one_of=INBOX)
+    limit = Number(1, 500, load_default=50)
+    cursor = Text(64)
 
 
 # ---------------------------------------------------------------- small things
@@ -280,12 +299,68 @@ def operation(row: Columns) -> Json:
 
 
 def _sent(raw: bytes) -> Json | None:
-    try:
-        operation = orjson.loads(raw)
-        orjson.dumps([[[[[[[[operation]]]]]]]])  # what is nested as deep as it may be can't be shown inside an answer
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return None
+    operation = as_json(raw)
     return {name: operation[name] for name in _SENT if name in operation} if isinstance(operation, dict) else None
+
+
+# ---------------------------------------------------------------- what people decided
+
+
+def review(version: int, voided: bool, decided: Columns | None) -> Json:
+    """How a record of this version stands. `decided` is the last decision on it, told where it is about that."""
+    state = state_of(version, voided, decided and (decided.action, decided.version))
+    if decided is None or state == "received" or (state == "void") != (decided.action == "void"):
+        return {"state": state, "version": None, "by": None, "at": None, "comment": None}
+    told = {"version": decided.version, "by": _officer(decided), "at": instant(decided.at)}
+    return {"state": state, **told, "comment": decided.comment}
+
+
+def review_event(row: Columns) -> Json:
+    """A decision on a version of a record, or a comment."""
+    told = {"action": row.action, "version": row.version, "comment": row.comment}
+    return {**told, "by": _officer(row), "at": instant(row.at)}
+
+
+def decision(row: Columns) -> Json:
+    """What was decided on an operation, and what was made of it: columns `made_…`, all null where nothing was."""
+    made = None
+    if row.made_id is not None:
+        record = {"kind": row.made_kind, "record": _text(row.made_record_id)}
+        made = {"id": str(row.made_id), **record, "outcome": row.made_outcome, "version": row.made_version}
+    told = {"action": row.action, "comment": row.comment, "by": _officer(row), "at": instant(row.at)}
+    return {**told, "operation": made}
+
+
+def waiting(row: Columns, officer: Columns) -> Json:
+    """An operation that may wait for a person; `officer` has the names of who sent it."""
+    return {
+        "id": str(row.id),
+        "op": row.op,
+        "n": row.n,
+        "kind": row.kind,
+        "record": _text(row.record_id),
+        "officer": _officer(officer),
+        "install": str(row.install_id),
+        "received_at": instant(row.received_at),
+        "occurred_at": instant(row.occurred_at),
+        "outcome": row.outcome,
+        "version": row.version,
+        "notes": row.notes,
+        "problem": row.problem,
+        "waits_for": _text(row.waits_for),
+    }
+
+
+def lacking(row: Columns) -> Json:
+    """A record that photos are missing of."""
+    return {
+        "id": str(row.id),
+        "kind": row.kind,
+        "officer": _officer(row),
+        "township": _named(row.township_code, row.township_name),
+        "photos_missing": row.photos_missing,
+        "photos_missing_since": instant(row.since),
+    }
 
 
 def track(row: Columns) -> Json:
@@ -365,6 +440,42 @@ class LinkedItemDocument(Schema):
     referred_to = fields.Nested(NamedDocument, required=True, allow_none=True)
 
 
+class ReviewDocument(Schema):
+    """How a record stands; all else is null where nobody has decided on its version."""
+
+    state = fields.String(required=True, metadata={"enum": list(STATES)})
+    version = fields.Integer(required=True, allow_none=True)
+    by = fields.Nested(OfficerDocument, required=True, allow_none=True)
+    at = fields.AwareDateTime(required=True, allow_none=True)
+    comment = fields.String(required=True, allow_none=True)
+
+
+class ReviewEventDocument(Schema):
+    action = fields.String(required=True, metadata={"enum": list(ACTIONS)})
+    version = fields.Integer(required=True)
+    comment = fields.String(required=True, allow_none=True)
+    by = fields.Nested(OfficerDocument, required=True)
+    at = fields.AwareDateTime(required=True)
+
+
+class MadeDocument(Schema):
+    """The operation that was made by a decision."""
+
+    id = fields.UUID(required=True)
+    kind = fields.String(required=True)
+    record = fields.UUID(required=True)
+    outcome = fields.String(required=True)
+    version = fields.Integer(required=True, allow_none=True)
+
+
+class DecisionDocument(Schema):
+    action = fields.String(required=True, metadata={"enum": ["repair", "resolve", "dismiss"]})
+    comment = fields.String(required=True, allow_none=True)
+    by = fields.Nested(OfficerDocument, required=True)
+    at = fields.AwareDateTime(required=True)
+    operation = fields.Nested(MadeDocument, required=True, allow_none=True)
+
+
 class RecordedDocument(Schema):
     id = fields.UUID(required=True)
     version = fields.Integer(required=True)
@@ -384,6 +495,8 @@ class RecordedDocument(Schema):
     )
     notes = fields.List(fields.Dict(), required=True)
     voided = fields.Nested(VoidedDocument, required=True, allow_none=True)
+
+    review = fields.Nested(ReviewDocument, required=True)
 
 
 class PatrolDocument(RecordedDocument):
@@ -427,6 +540,75 @@ class HistoryDocument(Schema):
     notes = fields.List(fields.Dict(), required=True)
     problem = fields.Dict(required=True, allow_none=True)
     sent = fields.Dict(required=True, allow_none=True)
+    decision = fields.Nested(DecisionDocument, required=True, allow_none=True)
+    instead_of = fields.UUID(
+        required=True, allow_none=True, metadata={"description": "the operation that a decision made this one of"}
+    )
+
+
+class StandingDocument(Schema):
+    """How a record stands now."""
+
+    record = fields.UUID(required=True)
+    version = fields.Integer(required=True)
+    review = fields.Nested(ReviewDocument, required=True)
+
+
+class ApprovalDocument(Schema):
+    record = fields.UUID(required=True)
+    version = fields.Integer(required=True, allow_none=True)
+    review = fields.Nested(ReviewDocument, required=True, allow_none=True)
+    approved = fields.Boolean(required=True)
+    problem = fields.Dict(required=True, allow_none=True, metadata={"description": "why not: `code` and `title`"})
+
+
+class ApprovalsDocument(Schema):
+    results = fields.List(fields.Nested(ApprovalDocument), required=True)
+
+
+class WaitingDocument(Schema):
+    """An operation that may wait for a person."""
+
+    id = fields.UUID(required=True)
+    op = fields.String(required=True, allow_none=True)
+    n = fields.Integer(required=True, allow_none=True)
+    kind = fields.String(required=True, allow_none=True)
+    record = fields.UUID(required=True, allow_none=True)
+    officer = fields.Nested(OfficerDocument, required=True)
+    install = fields.UUID(required=True)
+    received_at = fields.AwareDateTime(required=True)
+    occurred_at = fields.AwareDateTime(required=True, allow_none=True)
+    outcome = fields.String(required=True)
+    version = fields.Integer(required=True, allow_none=True)
+    notes = fields.List(fields.Dict(), required=True)
+    problem = fields.Dict(required=True, allow_none=True)
+    waits_for = fields.UUID(required=True, allow_none=True)
+
+
+class DecidedOperationDocument(WaitingDocument):
+    record_version = fields.Integer(required=True, allow_none=True, metadata={"description": "the record's, now"})
+    fields_in_conflict = fields.List(
+        fields.Dict(), required=True, data_key="fields", metadata={"description": "field, base, live, yours: now"}
+    )
+    decision = fields.Nested(DecisionDocument, required=True, allow_none=True)
+
+
+class WholeOperationDocument(DecidedOperationDocument):
+    raw = fields.Raw(required=True, allow_none=True, metadata={"description": "what the phone sent"})
+    raw_base64 = fields.String(
+        required=True, allow_none=True, metadata={"description": "the same, where it is no JSON that can be shown"}
+    )
+
+
+class InboxDocument(Schema):
+    counts = fields.Dict(
+        required=True,
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "quarantined, conflict, held too long, photos late"},
+    )
+    items = fields.List(fields.Dict(), required=True, metadata={"description": "operations, or records without photos"})
+    next = fields.String(required=True, allow_none=True, metadata={"description": "the next page's cursor"})
 
 
 class TrackDocument(Schema):
@@ -446,15 +628,18 @@ def page_document(record: type[Schema]) -> type[Schema]:
 
 class OnePatrolDocument(PatrolDocument):
     photos = fields.List(fields.Nested(OnePhotoDocument), required=True)
+    review_events = fields.List(fields.Nested(ReviewEventDocument), required=True)
     tracks = fields.List(fields.Nested(TrackDocument), required=True)
     history = fields.List(fields.Nested(HistoryDocument), required=True)
 
 
 class OneIncidentDocument(IncidentDocument):
     photos = fields.List(fields.Nested(OnePhotoDocument), required=True)
+    review_events = fields.List(fields.Nested(ReviewEventDocument), required=True)
     history = fields.List(fields.Nested(HistoryDocument), required=True)
 
 
 class OneWarningDocument(WarningDocument):
     photos = fields.List(fields.Nested(OnePhotoDocument), required=True)
+    review_events = fields.List(fields.Nested(ReviewEventDocument), required=True)
     history = fields.List(fields.Nested(HistoryDocument), required=True)

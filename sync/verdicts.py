@@ -61,7 +61,8 @@ class Officer:
 class Pending:
     """An operation that is to be judged: what was sent, by whom, when it arrived and when it happened.
 
-    `stored` says that it came earlier and waited; `notes` are remarks on the operation itself.
+    `stored` says that it came earlier and waited; `decided` that a person decided it, who may do so on the record of
+    another and is not who the record's notes are about; `notes` are remarks on the operation itself.
     """
 
     operation: Operation
@@ -70,6 +71,7 @@ class Pending:
     arrival: Arrival
     occurred: Occurred
     stored: bool = False
+    decided: bool = False
     notes: list[Note] = field(default_factory=list)
 
 
@@ -248,7 +250,7 @@ _ACTIONS = {"create": _create, "amend": _amend, "void": _void, "append": _append
 def _may_not_change(kind: str, record: Record, pending: Pending) -> Verdict | None:
     if record.kind != kind:
         return Verdict("quarantined", problem=problem("wrong-record-kind", ("/record", "kind"), is_a=record.kind))
-    if record.state["officer_id"] != pending.officer.account_id:
+    if record.state["officer_id"] != pending.officer.account_id and not pending.decided:
         return Verdict("quarantined", problem=problem("not-yours"))
     if record.state["voided_at"] is not None:
         return Verdict("quarantined", problem=problem("record-voided"))
@@ -363,7 +365,8 @@ def _announce(record: Record, photos: Sequence[dict[str, Any]], pending: Pending
         known.setdefault(photo["sha256"], photo)
     record.state["photos"] = list(known.values())
     new = record.state["photos"][cited_before:]
-    cited = {"record_id": record.state["id"], "officer_id": pending.officer.account_id, "told_at": pending.occurred.at}
+    whose = _whose(record, pending, world).account_id
+    cited = {"record_id": record.state["id"], "officer_id": whose, "told_at": pending.occurred.at}
     record.announced += [{**cited, "sha256": photo["sha256"]} for photo in new]
     most = {"code": "photo-too-large", "most_bytes": world.photo_max_bytes}
     large = [photo for photo in new if photo["bytes"] > world.photo_max_bytes]
@@ -394,7 +397,8 @@ def _judged_notes(record: Record, pending: Pending, world: World) -> list[Note]:
     notes += _location_notes(record, None if notes else chosen)
     notes += place_notes(lists, state.get("designated_place"), day)
     notes += _link_items(record, world, day)
-    notes += officer_notes(pending.officer.role, pending.officer.card, day, decides=_decides(record))
+    officer = _whose(record, pending, world)
+    notes += officer_notes(officer.role, officer.card, day, decides=_decides(record))
     return notes + _company_notes(record, pending, world)
 
 
@@ -443,9 +447,16 @@ def _company_notes(record: Record, pending: Pending, world: World) -> list[Note]
     unknown = [name for name in patrol.state["officers"] if name.lower() not in world.officers]
     if record is patrol and unknown:
         notes = [*notes, {"code": "unknown-officer", "officers": unknown}]
-    if pending.officer not in crew:
+    if _whose(record, pending, world) not in crew:
         notes = [*notes, {"code": "not-on-patrol", "patrol": str(patrol.state["id"])}]
     return notes
+
+
+def _whose(record: Record, pending: Pending, world: World) -> Officer:
+    """Whom the record's notes are about: who acts, or, where a person decided, who made the record."""
+    if not pending.decided:
+        return pending.officer
+    return next(o for o in world.officers.values() if o.account_id == record.state["officer_id"])
 
 
 def crew_of(patrol: Record, world: World) -> list[Officer]:

@@ -18,7 +18,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, missing
@@ -26,6 +26,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, missing
 from sync.clock import Stamp
 from sync.places import TO_WGS84
 from sync.problems import QUARANTINE, BatchTooLarge, EnvelopeInvalid, Malformed
+from sync.standing import ACTIONS, STATES
 
 #: Operations in one batch at most; a phone answers 413 by sending half.
 MAX_OPERATIONS = 1_000
@@ -417,6 +418,90 @@ KINDS: Mapping[str, Schema] = {
 }
 
 
+# ---------------------------------------------------------------- what people decide
+
+
+class Anything(_Lean, fields.Dict):
+    """An object of any shape."""
+
+    default_error_messages = _CODES
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise self.make_error("type")
+        return value
+
+
+class Choices(Anything):
+    """For each field `"live"`, `"yours"` or `{"value": …}`."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        chosen = super()._deserialize(value, attr, data, **kwargs)
+        flaws = {name: ["one-of"] for name, choice in chosen.items() if not _is_choice(choice)}
+        if flaws:
+            raise ValidationError(flaws)
+        return chosen
+
+
+def _is_choice(value: Any) -> bool:
+    return value in ("live", "yours") or (isinstance(value, dict) and value.keys() == {"value"})
+
+
+#: What people say about their decisions, characters at most: as long as the reason of a void.
+LONGEST_COMMENT = 500
+#: Records approved in one request at most.
+MOST_APPROVED = 500
+
+
+class RecordDecisionShape(Shape):
+    """What is decided on a record, or remarked: about which version, and how the record stood for who decides."""
+
+    action = Text(10, one_of=ACTIONS, required=True)
+    version = Whole(1, 2**31 - 1, required=True)
+    state = Text(10, one_of=STATES[:-1], load_default=STATES[0])
+    comment = Text(LONGEST_COMMENT, pattern=_SOMETHING, allow_none=True, load_default=None)
+
+
+class SeenRecordShape(Shape):
+    """A record in the version that was seen."""
+
+    id = Uid(required=True)
+    version = Whole(1, 2**31 - 1, required=True)
+
+
+class ApprovalsShape(Shape):
+    """Records that are approved together, each as it was seen."""
+
+    records = Many(Nested(SeenRecordShape), MOST_APPROVED, least=1, required=True)
+    comment = Text(LONGEST_COMMENT, pattern=_SOMETHING, allow_none=True, load_default=None)
+
+
+#: What is decided on an operation that waits for a person. A repair brings the corrected `operation`; a resolution the
+#: `version` of the record it is about, and a choice for each of the `fields` that clash.
+OperationDecisionShape = Shape.from_dict(
+    {
+        "action": Text(10, one_of=("repair", "resolve", "dismiss"), required=True),
+        "comment": Text(LONGEST_COMMENT, pattern=_SOMETHING, allow_none=True, load_default=None),
+        "operation": Anything(allow_none=True, load_default=None),
+        "version": Whole(1, 2**31 - 1, allow_none=True, load_default=None),
+        "fields": Choices(load_default=dict),
+    },
+    name="OperationDecisionShape",
+)
+
+
+def read_decision(raw: bytes, shape: Schema) -> dict[str, Any]:
+    """What the body of such a request says. Raises Malformed or EnvelopeInvalid."""
+    value = _parse(raw)
+    if isinstance(value, _Unreadable):
+        raise Malformed(why=value.why)
+    try:
+        said: dict[str, Any] = shape.load(value)
+    except ValidationError as error:
+        raise EnvelopeInvalid(errors=[{"pointer": p, "code": c} for p, c in _flaws(error.messages)]) from None
+    return said
+
+
 class EnvelopeShape(Shape):
     """A batch. `ops` are read one by one, so that one that is wrong does not delay the others."""
 
@@ -466,6 +551,7 @@ class ResultDocument(Schema):
     problem = fields.Dict(allow_none=True)
     waits_for = fields.UUID(allow_none=True)
     photos_needed = fields.List(fields.String())
+    decision = fields.Dict(allow_none=True, metadata={"description": "what a person decided on it"})
 
 
 class ReceiptDocument(Schema):
@@ -548,7 +634,7 @@ def stamp(value: Mapping[str, Any] | None) -> Stamp:
 
 
 def stamp_of(sent_raw: Mapping[str, Any]) -> Stamp:
-    """The moment a batch was sent, from what was kept of it."""
+    """The moment a batch was sent, or an operation tells of, from what was kept of it."""
     return stamp(_STAMP.load(sent_raw))
 
 
@@ -581,6 +667,27 @@ def _check_ranges(unsent: list[list[int]]) -> None:
     for index, pair in enumerate(unsent):
         if len(pair) != 2 or pair[0] > pair[1]:
             raise EnvelopeInvalid(errors=[{"pointer": f"/unsent/{index}", "code": "range"}])
+
+
+def as_json(raw: bytes) -> Any:
+    """The JSON value that was kept as these bytes; None where they can't be read, or not shown inside an answer."""
+    value = _parse(raw)
+    try:
+        orjson.dumps([[[[[[[[value]]]]]]]])  # an answer goes round what is nested as deep as it may be
+    except orjson.JSONEncodeError:
+        return None
+    return value
+
+
+def moment_of(raw: bytes) -> dict[str, Any] | None:
+    """The moment that an operation tells of, as it was sent; None where it can't be read."""
+    value = _parse(raw)
+    at = value.get("at") if isinstance(value, dict) else None
+    try:
+        _STAMP.load(at)
+    except ValidationError:
+        return None
+    return cast(dict[str, Any], at)
 
 
 def recognise_again(raw: bytes) -> Operation:

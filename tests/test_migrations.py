@@ -16,6 +16,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.orm import Session
 
 from migrations import downgrade, upgrade
+from sync import photos
+from sync.evidence import verify
 from sync.models import Base, Operation, begin_write
 from tests.builders import make_signed_in
 from tests.conftest import opened
@@ -97,6 +99,26 @@ def test_an_empty_database_can_be_taken_back_to_nothing_and_forward_again(migrat
     assert set(inspect(migrated).get_table_names()) <= NOT_OURS
     migrated.rollback()
     upgrade(nothing)
+
+
+def test_photos_that_arrived_before_phones_could_pull_are_in_the_feed(
+    engine: Engine, session: Session, database_url: str, now: dt.datetime
+) -> None:
+    begin_write(session)
+    officers = [make_signed_in(session, username=name, townships=()) for name in ("first", "second")]
+    for who, name in zip((officers[0], officers[1], officers[1]), ("ab" * 32, "ab" * 32, "cd" * 16), strict=True):
+        photos.arrive(session, who, "ab" * 32, 3, now=now, name=name)
+    session.commit()
+    fed = "SELECT kind, entity FROM feed WHERE kind <> 'photo' ORDER BY entity"
+    before = session.execute(text(fed)).all()
+    session.rollback()
+    downgrade(database_url, "0002")
+    assert session.execute(text(fed)).all() == []
+    session.rollback()
+    upgrade(database_url)
+    assert session.execute(text(fed)).all() == before
+    assert before == [("arrival", f"{who.account_id}:{'ab' * 32}") for who in officers]
+    assert list(verify(session))
 
 
 def test_operations_can_not_be_lost_by_a_downgrade(session: Session, database_url: str, now: dt.datetime) -> None:

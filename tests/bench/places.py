@@ -83,12 +83,13 @@ def set_up(url: str, lists: Path, senders: Sequence[Sender]) -> None:
         for name, township in sorted(
             {(s.username, s.township) for s in senders} | {(s.partner, s.township) for s in senders}
         ):
-            _add_account(session, name, "officer", (township,), now)
-        _add_account(session, READER.username, "gis", (), now)
+            add_account(session, name, "officer", (township,), now)
+        add_account(session, READER.username, "gis", (), now)
     engine.dispose()
 
 
-def _add_account(session: Session, name: str, role: str, townships: Sequence[str], now: dt.datetime) -> None:
+def add_account(session: Session, name: str, role: str, townships: Sequence[str], now: dt.datetime) -> None:
+    """Somebody who may sign in with `PASSWORD`, for as long as the benchmark looks back."""
     since = now.date() - dt.timedelta(days=1_000)
     card = {"card_number": f"BENCH-{name}", "card_from_on": since, "card_until_on": since + dt.timedelta(days=2_000)}
     begin_write(session)
@@ -138,7 +139,7 @@ def _status_mb(pid: int, name: str) -> float:
 
 
 @contextmanager
-def serving(url: str, threads: int = THREADS, **also: int) -> Iterator[Gunicorn]:
+def serving(url: str, threads: int = THREADS, app: str = "wsgi:app", **also: int) -> Iterator[Gunicorn]:
     """gunicorn with two workers on this database, as in production; `also` are settings by name."""
     with tempfile.TemporaryDirectory(prefix="field-api-store-") as store:
         port = _free_port()
@@ -149,7 +150,7 @@ def serving(url: str, threads: int = THREADS, **also: int) -> Iterator[Gunicorn]
             "FIELD_API_ACCESS_TOKEN_S": "86400",
             "FIELD_API_PHOTO_DAY_MAX_BYTES": str(1 << 50),
         }
-        command = [sys.executable, "-m", "gunicorn", "wsgi:app", "--no-control-socket", "--log-level", "warning"]
+        command = [sys.executable, "-m", "gunicorn", app, "--no-control-socket", "--log-level", "warning"]
         command += ["--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
         command += ["--workers", str(WORKERS), "--threads", str(threads), "--timeout", "300"]
         told = {f"FIELD_API_{name.upper()}": str(value) for name, value in also.items()}

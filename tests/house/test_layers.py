@@ -11,23 +11,24 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
     {"problems", "exif", "containers"},  # what may go wrong; what the bytes of a photo say
-    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement"},  # what is kept; what is decided
+    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log"},  # who may see what
+    {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
+    {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory"},
+    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
-DECIDERS = ("clock", "places", "revisions", "enforcement", "photo_notes", "verdicts")
+DECIDERS = ("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts")
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
-GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins"}
+GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once"}
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
 HANDED_ON = {"sqlalchemy.orm", "sqlalchemy.orm.Session", "sqlalchemy.exc", "sqlalchemy.exc.SQLAlchemyError"}

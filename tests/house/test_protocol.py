@@ -11,7 +11,7 @@ from marshmallow import Schema, fields
 
 from field_api import sign_in
 from field_api.settings import Settings
-from sync import clock, intake, uploads, wire
+from sync import carried, clock, intake, uploads, wire
 from tests.house.source import ROOT
 
 PROTOCOL = (ROOT / "sync" / "PROTOCOL.md").read_text("utf-8")
@@ -129,12 +129,20 @@ def test_the_table_of_limits_says_what_holds() -> None:
         ["flaws named per operation", str(wire.MAX_FLAWS)],
         ["holes, and photos needed, named in a receipt", f"{intake.MOST_LISTED:,}"],
         ["operations in a look-up", f"{intake.MOST_LOOKED_UP:,}"],
+        ["changes on a page", f"{carried.MOST_LIMIT:,}"],
         ["life of an access token", f"{setting['access_token_s'] // 60} min"],
         ["life of a refresh token", f"{setting['refresh_token_s'] // 86_400} days"],
         [f"failed sign-ins for a name, in {minutes}", str(setting["sign_in_max_per_account"])],
         [f"failed sign-ins from an address, in {minutes}", str(setting["sign_in_max_per_address"])],
         ["bytes of a sign-in", f"{sign_in.BODY_MAX_BYTES // 1024} KiB"],
     ]
+
+
+def test_the_table_of_changes_says_what_each_type_holds() -> None:
+    shown = {row[0].strip("`"): re.findall(r"`(\w+)`", row[3]) for row in rows("What a change holds")}
+    assert {kind: set(names) for kind, names in shown.items()} == {
+        kind: set(document().fields) for kind, document in carried.DOCUMENTS.items()
+    }
 
 
 def test_the_table_of_clocks_says_how_sure_each_is() -> None:

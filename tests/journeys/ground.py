@@ -106,7 +106,7 @@ class Ground:
 
 @contextmanager
 def made(kind: str, url: str, folder: Path, **settings: object) -> Iterator[Ground]:
-    """A server of this kind on a new database with small lists and two accounts, `officer` and `partner`."""
+    """A server of this kind on a new database with small lists and four accounts."""
     with opened(url) as engine:
         with Session(engine) as session:
             begin_write(session)
@@ -123,10 +123,8 @@ def _fill(session: Session) -> None:
     make_place(session)
     make_event_class(session)
     now = dt.datetime.now(dt.UTC)
-    for username in ("officer", "stranger"):
-        accounts.add(
-            session, username, PASSWORD, full_name=f"测试 {username}", role="officer", townships=[GUALI], now=now
-        )
+    for username, role in (("officer", "officer"), ("stranger", "officer"), ("supervisor", "supervisor")):
+        accounts.add(session, username, PASSWORD, full_name=f"测试 {username}", role=role, townships=[GUALI], now=now)
     make_account(session, username="partner")
 
 
