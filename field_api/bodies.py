@@ -52,7 +52,7 @@ def pieces(most_bytes: int, too_large: type[Problem]) -> Iterator[bytes]:
     request.max_content_length = sys.maxsize  # counted here, where the problem has a code of its own
     announced, seen = request.content_length, 0
     if announced is not None and announced > most_bytes:
-        raise too_large(bytes=announced, most_bytes=most_bytes)
+        raise too_large(bytes=min(announced, sys.maxsize), most_bytes=most_bytes)  # JSON has no longer numbers
     try:
         for piece in _as_it_comes(announced):
             seen += len(piece)

@@ -841,6 +841,15 @@ def test_what_is_not_the_photo_named_is_not_kept_in_one_go(
     assert (kept(folder), rows(engine, Upload)) == ({}, [])
 
 
+@pytest.mark.parametrize("announced", [MOST_BYTES + 1, 10**30])
+def test_a_photo_that_is_announced_too_long_is_refused_before_it_comes(phone: Phone, announced: int) -> None:
+    phone.create()
+    answer = phone.cut("PATCH", f"{URL}/{SHA256}", b"", announced, upload_offset="0")
+    assert told(answer) == (413, "photo-too-large")
+    assert answer.json is not None
+    assert MOST_BYTES < answer.json["bytes"] <= announced
+
+
 @pytest.fixture
 def modest(make_app: Callable[..., Flask], officer: SignedIn, bearer: Callable[..., Headers]) -> Phone:
     """A phone that may send two photos and a half on one day."""
