@@ -249,7 +249,8 @@ def read_access_log(sha256: str | None, since: dt.date | None) -> None:
 
 
 @_command("check-store")
-def check_store() -> None:
+@click.option("--ask-again", is_flag=True, help="Photos that are missing count as never sent: phones are asked.")
+def check_store(ask_again: bool) -> None:
     """Compare the store with the database: every photo's digest, bytes without a row, rows without bytes.
 
     Uploads that have expired are removed, and what uploads have left behind. It may run beside the servers, and takes
@@ -267,6 +268,9 @@ def check_store() -> None:
         )
         for finding in page.found:
             click.echo(f"{finding.what}: {click.format_filename(finding.key)}")
+        if ask_again and (missing := [one.key.rpartition("/")[2] for one in page.found if one.what == "missing"]):
+            inventory.ask_again(_begun(begin_write), missing, now=_now())
+            db.session.commit()
         found.update(finding.what for finding in page.found)
     faults = sum(found[fault] for fault in inventory.FAULTS)
     click.echo(", ".join(f"{count} {what}" for what, count in found.items()) or "Nothing is out of order.")

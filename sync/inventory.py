@@ -18,10 +18,11 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, or_, select, tuple_
+from sqlalchemy import delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from sync.models import Photo, Upload, UploadPart, among
+from sync.journal import Change, record
+from sync.models import AnnouncedPhoto, Photo, Upload, UploadPart, among
 from sync.pictures import SIZES
 from sync.store import PIECE_BYTES, Store, Stored, derivative_key, part_key, photo_key
 
@@ -102,6 +103,22 @@ def _fault(store: Store, sha256: str) -> str | None:
     except OSError:
         return "unreadable"
     return None if digest.hexdigest() == sha256 else "changed"
+
+
+def ask_again(session: Session, names: Iterable[str], *, now: dt.datetime) -> None:
+    """Photos whose bytes are gone count as never sent: whoever announced them is asked for them, and phones learn it.
+
+    That they did arrive once stays in the evidence chain. The caller has begun a writing transaction and commits it.
+    """
+    gone = delete(Upload).where(among(session, Upload.sha256, names), Upload.finished_at.is_not(None))
+    sent = session.execute(gone.returning(Upload.officer_id, Upload.sha256)).all()
+    cited = update(AnnouncedPhoto).where(among(session, AnnouncedPhoto.sha256, {sha256 for _, sha256 in sent}))
+    session.execute(cited.values(received_at=None), execution_options={"synchronize_session": False})
+    changes = [
+        Change("arrival", f"{officer_id}:{sha256}", ["gone", sha256, officer_id, now], new=False, gone=True)
+        for officer_id, sha256 in sent
+    ]
+    record(session, changes, now=now)
 
 
 def check_bytes(session: Session, store: Store, *, now: dt.datetime) -> Iterator[Page]:

@@ -16,11 +16,14 @@ from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
 from sync import inventory, photos
+from sync.evidence import verify
 from sync.inventory import IN_FLIGHT, Finding
-from sync.models import SignedIn, Upload, UploadPart, begin_write
+from sync.models import FeedEntry, SignedIn, Upload, UploadPart, begin_write
+from sync.patrol_log import sees_photo
 from sync.store import Folder, Store, derivative_key, part_key, photo_key
-from tests.builders import make_signed_in, make_townships
+from tests.builders import make_account, make_signed_in, make_townships
 from tests.counting import count_statements
+from tests.sync.days import batch, patrol, push
 
 #: What the store has written now is no longer in flight for somebody who looks then.
 LATER = dt.datetime.now(dt.UTC) + IN_FLIGHT + dt.timedelta(hours=1)
@@ -349,3 +352,31 @@ def test_how_far_it_is_is_told(session: Session, officer: SignedIn, folder: Fold
     told = [(page.done, page.total) for page in inventory.check_photos(session, folder)]
     assert told == [(50, 60), (60, 60)]
     assert [page.done for page in inventory.check_bytes(session, folder, now=now)] == [60]
+
+
+# ---------------------------------------------------------------- what is gone for good
+
+
+def test_phones_are_asked_again_for_a_photo_whose_bytes_are_gone(
+    session: Session, officer: SignedIn, folder: Folder, tmp_path: Path, now: dt.datetime
+) -> None:
+    make_account(session, username="partner")
+    session.commit()
+    lost, other = (sent(session, folder, officer, data, now) for data in (b"lost", b"still here"))
+    told = [{"sha256": name, "bytes": 4, "type": "image/jpeg"} for name in (lost, other)]
+    out = patrol()
+    day = batch(officer, out | {"photos": told})
+    assert push(session, officer, day, now)["photos_needed"] == []
+    (tmp_path / "photos" / photo_key(lost)).unlink()
+
+    session.rollback()
+    begin_write(session)
+    inventory.ask_again(session, [lost], now=now)
+    session.commit()
+    assert push(session, officer, day, now)["photos_needed"] == [lost]
+    assert not sees_photo(session, officer, lost)
+    assert session.scalars(select(FeedEntry.gone).where(FeedEntry.entity == f"{officer.account_id}:{lost}")).one()
+    assert sent(session, folder, officer, b"lost", now) == lost
+    assert push(session, officer, day, now)["photos_needed"] == []
+    assert sees_photo(session, officer, lost)
+    assert list(verify(session))
