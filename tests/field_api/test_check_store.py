@@ -60,8 +60,8 @@ def headers(officer: SignedIn, bearer: Callable[..., Headers]) -> Headers:
     return bearer(officer)
 
 
-def check_store(app: Flask) -> Result:
-    return app.test_cli_runner().invoke(args=["check-store"])
+def check_store(app: Flask, *options: str) -> Result:
+    return app.test_cli_runner().invoke(args=["check-store", *options])
 
 
 def keys(kept: Store) -> set[str]:
@@ -110,6 +110,21 @@ def test_an_expired_upload_is_removed_with_its_parts(
     assert (result.exit_code, result.stdout) == (0, "Nothing is out of order.\n")
     assert "expired uploads removed: 1" in result.stderr
     assert (keys(kept), session.scalars(select(Upload)).all()) == (set(), [])
+
+
+@pytest.mark.parametrize(("options", "told"), [((), 200), (("--ask-again",), 404)])
+def test_phones_are_asked_for_a_photo_that_is_gone_only_if_the_operator_says_so(
+    make_app: Callable[..., Flask], tmp_path: Path, headers: Headers, options: tuple[str, ...], told: int
+) -> None:
+    app = make_app()
+    client, tus = app.test_client(), headers | {"Tus-Resumable": "1.0.0"}
+    assert client.put(URL, data=BYTES, headers=headers).status_code == 200
+    (tmp_path / "photos" / photo_key(SHA256)).unlink()
+    result = check_store(app, *options)
+    assert (result.exit_code, result.stdout) == (1, f"missing: {photo_key(SHA256)}\n1 missing\n")
+    assert client.head(URL, headers=tus).status_code == told
+    assert client.put(URL, data=BYTES, headers=headers).status_code == 200
+    assert check_store(app).exit_code == 0
 
 
 def test_a_server_whose_store_works_is_ready_again_and_again(app: Flask) -> None:
