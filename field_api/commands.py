@@ -21,6 +21,7 @@ import click
 import orjson
 from flask import Flask, current_app
 from flask.cli import with_appcontext
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 import migrations
@@ -28,7 +29,7 @@ from field_api.database import db
 from field_api.storage import store
 from sync import access_log, accounts, evidence, inventory, journal, reference
 from sync.clock import LOCAL_ZONE
-from sync.models import ROLES, begin_read, begin_write
+from sync.models import ROLES, begin_read, begin_write, is_busy
 from sync.problems import Problem
 from sync.store import part_key
 
@@ -54,6 +55,10 @@ def _command(name: str) -> Callable[[Callable[..., None]], click.Command]:
                 function(**given)
             except Problem as problem:
                 raise click.ClickException(f"{problem.code}: {problem}") from None
+            except SQLAlchemyError as error:
+                if not is_busy(error):
+                    raise
+                raise click.ClickException("busy: the database is busy or away, try again") from error
 
         command = click.command(name)(with_appcontext(run))
         COMMANDS.append(command)

@@ -65,6 +65,12 @@ def test_migrating_makes_the_tables_and_starts_the_journal_once(make_app: Callab
     assert runner.invoke(args=["verify"]).output == first.output == f"0:{'00' * 32}\n"
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_away_is_told_in_one_line(make_app: Callable[..., Flask]) -> None:
+    app = make_app(database_url="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    refused(app.test_cli_runner().invoke(args=["verify"]), because="busy: the database is busy or away")
+
+
 def test_a_dry_run_shows_the_counts_and_loads_nothing(run: Run, session: Session, folder: Path) -> None:
     result = run("load-reference", str(folder), "--dry-run")
     assert result.exit_code == 0
