@@ -18,6 +18,7 @@ from field_api import (
     exports,
     health,
     identity,
+    installations,
     origins,
     patrol_log,
     photos,
@@ -30,7 +31,7 @@ from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, photos, review, exports, health),
+    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
     api_document,
 )
 

@@ -22,7 +22,6 @@ from jwt.exceptions import PyJWTError
 from field_api.database import db
 from field_api.settings import Settings
 from sync import accounts
-from sync.models import SignedIn
 from sync.problems import Forbidden, TokenInvalid
 
 View = Callable[..., Any]
@@ -59,9 +58,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def tokens(grant: accounts.Grant) -> dict[str, str]:
-    """An access and a refresh token for this sign-in."""
+    """An access and a refresh token for this sign-in; one that is for sending only has no refresh token."""
     claims = {"install": str(grant.who.install_id), "family": str(grant.family_id)}
     identity = str(grant.who.account_id)
+    if grant.push_until_at is not None:
+        lasts = accounts.PUSH_GOOD_FOR
+        return {"access_token": create_access_token(identity, additional_claims=claims, expires_delta=lasts)}
     return {
         "access_token": create_access_token(identity, additional_claims=claims),
         "refresh_token": create_refresh_token(identity, additional_claims=claims | {"generation": grant.generation}),
@@ -83,9 +85,10 @@ def read_token(*, refresh: bool = False) -> accounts.Claims:
         raise TokenInvalid from error
 
 
-def roles(*names: str) -> Callable[[View], View]:
+def roles(*names: str, permit: bool = False) -> Callable[[View], View]:
     """The view is for accounts with one of these roles, and gets `who: SignedIn` as its first argument.
 
+    With `permit` it also takes a sign-in that is for sending only (`accounts.use_permit`); all others refuse that.
     Goes directly below the route. The read transaction has ended when the view begins: none stays open
     while a slow body is read.
     """
@@ -93,10 +96,12 @@ def roles(*names: str) -> Callable[[View], View]:
     def guard(view: View) -> View:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            who = _signed_in()
-            if who.role not in names:
+            grant = _signed_in()
+            if grant.who.role not in names:
                 raise Forbidden(roles=sorted(names))
-            return view(who, *args, **kwargs)
+            if grant.push_until_at is not None and not permit:
+                raise Forbidden("A permit is for sending what is left on the phone, and for nothing else")
+            return view(grant.who, *args, **kwargs)
 
         return _marked(wants_token(guarded), names)
 
@@ -108,11 +113,11 @@ def public(view: View) -> View:
     return _marked(Blueprint.doc(security=[])(view), ("anyone",))
 
 
-def _signed_in() -> SignedIn:
+def _signed_in() -> accounts.Grant:
     claims, session = read_token(), db.session()
     grant = accounts.signed_in(session, claims, now=dt.datetime.now(dt.UTC))
     session.rollback()
-    return grant.who
+    return grant
 
 
 def _marked(view: View, names: tuple[str, ...]) -> View:

@@ -17,7 +17,7 @@ from field_api.database import db
 from field_api.identity import roles
 from field_api.once import once, takes_key
 from field_api.settings import Settings
-from sync import inbox, reference, review, shapes, wire
+from sync import inbox, installations, reference, review, shapes, wire
 from sync.models import REVIEW_ROLES, SignedIn, begin_read, begin_write
 from sync.review import Sitting
 
@@ -25,6 +25,7 @@ blueprint = Blueprint("review", __name__, url_prefix="/api/v1/review", descripti
 
 #: A decision at most, bytes: the largest operation, corrected, and what goes round it.
 BODY_MAX_BYTES = 2 * wire.MAX_OPERATION_BYTES
+_LOSS = wire.LossShape()
 _DECISION, _APPROVALS, _ON_OPERATION = wire.RecordDecisionShape(), wire.ApprovalsShape(), wire.OperationDecisionShape()
 
 Deciding = Callable[[Sitting, dict[str, Any]], dict[str, Any]]
@@ -99,6 +100,19 @@ def get_inbox(who: SignedIn, query: dict[str, Any]) -> Response:
     found = inbox.page(session, who, query.get("kind"), limit=limit, cursor=cursor, now=now)
     session.rollback()
     return as_json({"counts": found.counts, "items": found.items, "next": found.next})
+
+
+@blueprint.route("/holes/<uuid:id>", methods=["POST"])
+@roles(*REVIEW_ROLES)
+@takes_key
+@_takes(_LOSS)
+@blueprint.alt_response(200, schema=shapes.InstallationDocument, success=True)
+def post_loss(who: SignedIn, id: uuid.UUID) -> Response:
+    """Declare counters of a phone lost: holes, or what one that is revoked or replaced had declared unsent.
+
+    Nobody waits for them any more; what arrives after all is stored as ever. 409 if one of them is not missing.
+    """
+    return _decide(who, _LOSS, lambda at, said: installations.declare_lost(db.session(), at.who, id, said, now=at.now))
 
 
 def _decide(who: SignedIn, shape: Schema, decide: Deciding) -> Response:

@@ -1,4 +1,4 @@
-"""Signing in and out: `/api/v1/auth/login`, `/refresh`, `/logout`."""
+"""Signing in and out: `/api/v1/auth/login`, `/refresh`, `/logout`, and `/permit` for sending what is left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from webargs.flaskparser import FlaskParser
 from field_api.database import db
 from field_api.identity import public, read_token, roles, tokens, wants_token
 from field_api.settings import Settings
-from sync import accounts
+from sync import access_log, accounts
 from sync.models import ROLES, SignedIn, begin_write
 from sync.problems import TokenInvalid
 
@@ -55,6 +55,16 @@ class LoginSchema(Schema):
     app = fields.String(load_default=None, allow_none=True, validate=[validate.Length(max=80), _storable])
 
 
+class PermitSchema(Schema):
+    """The code of a permit, as it was told, and the installation that it is for."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    code = fields.String(required=True, validate=validate.Length(1, 80))
+    install = fields.UUID(required=True)
+
+
 class AccountSchema(Schema):
     """Whose account it is; `townships` are the codes of today's postings."""
 
@@ -65,14 +75,19 @@ class AccountSchema(Schema):
     card_until_on = fields.Date(required=True, allow_none=True)
 
 
-class SignedInSchema(Schema):
-    """Tokens, and the server's time to keep as an anchor. `expires_in`: seconds the access token is good for."""
+class PermittedSchema(Schema):
+    """A token, and the server's time to keep as an anchor. `expires_in`: seconds the access token is good for."""
 
     access_token = fields.String(required=True)
-    refresh_token = fields.String(required=True)
     expires_in = fields.Integer(required=True)
     server_time = fields.AwareDateTime(required=True)
     account = fields.Nested(AccountSchema, required=True)
+
+
+class SignedInSchema(PermittedSchema):
+    """The same, with a token to go on with."""
+
+    refresh_token = fields.String(required=True)
 
 
 @blueprint.route("/login", methods=["POST"])
@@ -83,7 +98,7 @@ class SignedInSchema(Schema):
 def post_login(login: dict[str, Any]) -> dict[str, Any]:
     """Sign in with name and password on this installation.
 
-    Earlier sign-ins on the installation end. Nothing on the phone is lost by signing in again.
+    Your earlier sign-ins on the installation end. Nothing on the phone is lost by signing in again.
     """
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_write(session)
@@ -92,6 +107,28 @@ def post_login(login: dict[str, Any]) -> dict[str, Any]:
     accounts.check_password(attempt, login["password"])
     begin_write(session)
     grant = accounts.sign_in(session, attempt, login["install"], login["app"], now=now)
+    session.commit()
+    return _told(grant, now)
+
+
+@blueprint.route("/permit", methods=["POST"])
+@public
+@blueprint.arguments(PermitSchema)
+@blueprint.response(200, PermittedSchema)
+@blueprint.doc(responses={401: "UNAUTHORIZED", 403: "FORBIDDEN", 429: "TOO_MANY_REQUESTS"})
+def post_permit(given: dict[str, Any]) -> dict[str, Any]:
+    """Use a permit: a token to send what is left on this installation, for two hours; the code is then used up.
+
+    With it batches and photos can be sent, and receipts and operations looked up, also when the account is disabled.
+    """
+    session, now = db.session(), dt.datetime.now(dt.UTC)
+    begin_write(session)
+    counted = accounts.begin_permit(session, given["install"], _address(), _throttle(), now=now)
+    session.commit()
+    begin_write(session)
+    grant = accounts.use_permit(session, counted, given["install"], given["code"], now=now)
+    install = str(given["install"])
+    access_log.enter(session, grant.who, "permit-used", install, {}, address=request.remote_addr, now=now)
     session.commit()
     return _told(grant, now)
 
@@ -144,8 +181,9 @@ def _throttle() -> accounts.Throttle:
 
 
 def _told(grant: accounts.Grant, now: dt.datetime) -> dict[str, Any]:
+    lasts = _settings().access_token_s if grant.push_until_at is None else accounts.PUSH_GOOD_FOR.total_seconds()
     return tokens(grant) | {
-        "expires_in": _settings().access_token_s,
+        "expires_in": lasts,
         "server_time": now,
         "account": {
             "username": grant.who.username,

@@ -5,12 +5,16 @@ attempt, `check_password` looks at nothing but what it was given, `sign_in` open
 made by the door. Refresh tokens are used once: the family keeps the generation that may come next, and an older one
 means that two hold the same token, so the family ends and whoever is honest signs in again.
 
+A permit is for who can't sign in any more and has a phone full of records: somebody in charge gives it, and it is told
+once. What it is used for is a sign-in that is good for sending only and ends by itself.
+
 Every function that changes something wants a transaction begun with `begin_write`; the caller commits.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import math
 import re
 import secrets
@@ -24,11 +28,15 @@ from sqlalchemy import and_, case, delete, literal, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from sync import installations
 from sync.clock import local_day
 from sync.models import (
+    DISTRICT_ROLES,
+    FIELD_ROLES,
     ROLES,
     Account,
     Installation,
+    Permit,
     Posting,
     SignedIn,
     SignInFailures,
@@ -41,11 +49,14 @@ from sync.problems import (
     AccountDisabled,
     AccountInvalid,
     BadCredentials,
+    DecisionInvalid,
     InstallRevoked,
     NotFound,
+    PermitInvalid,
     SignInThrottled,
     TokenInvalid,
 )
+from sync.shapes import Columns
 
 #: OWASP's smaller recommendation for Argon2id: 19 MiB, 2 passes, 1 lane; 97 ms here.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -53,6 +64,10 @@ HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 NOBODYS_HASH = HASHER.hash(secrets.token_urlsafe())
 #: NIST SP 800-63B §5.1.1.1.
 PASSWORD_MIN_CHARS = 8
+#: How long a permit waits to be used, and how long what it was used for is good for sending.
+PERMIT_GOOD_FOR, PUSH_GOOD_FOR = dt.timedelta(hours=24), dt.timedelta(hours=2)
+#: Letters that nobody mistakes for each other, read out over the telephone; twelve of them are 59 bits.
+PERMIT_LETTERS, PERMIT_CHARS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789", 12
 USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,80}")
 
 
@@ -66,13 +81,19 @@ class Throttle:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Counted:
+    """An attempt that counts as a failure, of a name or phone and of an address, until it succeeds."""
+
+    own_key: str
+    address_key: str
+
+
+@dataclass(frozen=True)
+class Attempt(Counted):
     """A sign-in that was counted and now has to show its password. `account_id` is None for an unknown name."""
 
     account_id: int | None
     password_hash: str
-    account_key: str
-    address_key: str
 
 
 @dataclass(frozen=True)
@@ -87,13 +108,26 @@ class Claims:
 
 @dataclass(frozen=True)
 class Grant:
-    """One sign-in that stands: what the door makes tokens of, and what it says of the account."""
+    """One sign-in that stands: what the door makes tokens of, and what it says of the account. With `push_until_at` it
+    is for sending only, until then."""
 
     family_id: uuid.UUID
     generation: int
     who: SignedIn
     full_name: str
     card_until_on: dt.date | None
+    push_until_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class IssuedPermit:
+    """A permit as it is told once: its code, and who may send with it what until when."""
+
+    code: str
+    install_id: uuid.UUID
+    username: str
+    full_name: str
+    expires_at: dt.datetime
 
 
 # ---------------------------------------------------------------- accounts
@@ -155,11 +189,11 @@ def disable(session: Session, username: str, *, now: dt.datetime) -> None:
 
 
 def revoke_installation(session: Session, install_id: uuid.UUID, *, now: dt.datetime) -> None:
-    """This installation can do nothing any more, whoever signs in on it. Raises NotFound."""
+    """This installation can do nothing any more, whoever signs in on it, from its next request on. Raises NotFound."""
     installation = session.get(Installation, install_id)
     if installation is None:
         raise NotFound
-    installation.revoked_at = now
+    installation.revoked_at = installation.revoked_at or now
 
 
 def _spelt(username: str) -> str:
@@ -205,18 +239,10 @@ def begin_sign_in(session: Session, username: str, address: str, throttle: Throt
     Raises SignInThrottled if this name or this address failed too often. A phone that is signed in isn't affected.
     """
     username = _spelt(username)
-    account_key, address_key = f"account {username}", f"address {address}"
-    limits = {account_key: throttle.max_per_account, address_key: throttle.max_per_address}
-    ends = [
-        started_at + throttle.window
-        for key, started_at, failures in _count_failure(session, limits, now - throttle.window, now)
-        if failures > limits[key]
-    ]
-    if ends:
-        raise SignInThrottled(retry_after_s=math.ceil((max(ends) - now).total_seconds()))
+    counted = _count(session, f"account {username}", address, throttle, now)
     found = session.execute(select(Account.id, Account.password_hash).where(Account.username == username)).first()
     account_id, password_hash = found or (None, NOBODYS_HASH)
-    return Attempt(account_id, password_hash, account_key, address_key)
+    return Attempt(counted.own_key, counted.address_key, account_id, password_hash)
 
 
 def check_password(attempt: Attempt, password: str) -> None:
@@ -228,7 +254,8 @@ def check_password(attempt: Attempt, password: str) -> None:
 
 
 def sign_in(session: Session, attempt: Attempt, install_id: uuid.UUID, app: str | None, *, now: dt.datetime) -> Grant:
-    """A new token family on this installation, which from now on is this account's; earlier families on it end.
+    """A new token family on this installation, which from now on this account holds; earlier ones of this account on it
+    end. Those of others stand: what they have left on the phone goes out with their own tokens.
 
     Raises BadCredentials if the password was changed while it was checked; AccountDisabled, InstallRevoked.
     """
@@ -236,14 +263,22 @@ def sign_in(session: Session, attempt: Attempt, install_id: uuid.UUID, app: str 
     if session.scalar(still) != attempt.password_hash:
         raise BadCredentials
     _take_installation(session, attempt, install_id, app, now)
-    _end_families(session, TokenFamily.install_id == install_id, because="signed-in-again", now=now)
+    own = and_(TokenFamily.account_id == attempt.account_id, TokenFamily.install_id == install_id)
+    _end_families(session, own, because="signed-in-again", now=now)
+    family_id = _begin_family(session, attempt.account_id, install_id, now)
+    _uncount_failure(session, attempt)
+    return _standing(session, family_id, now)
+
+
+def _begin_family(
+    session: Session, account_id: int | None, install_id: uuid.UUID, now: dt.datetime, **more: dt.datetime
+) -> uuid.UUID:
     family = TokenFamily(
-        id=uuid.uuid4(), account_id=attempt.account_id, install_id=install_id, generation=1, created_at=now
+        id=uuid.uuid4(), account_id=account_id, install_id=install_id, generation=1, created_at=now, **more
     )
     session.add(family)
     session.flush()
-    _uncount_failure(session, attempt)
-    return _standing(session, family.id, local_day(now))
+    return family.id
 
 
 def refresh(session: Session, claims: Claims, *, now: dt.datetime) -> Grant | None:
@@ -275,15 +310,17 @@ def sign_out(session: Session, who: SignedIn, *, now: dt.datetime) -> None:
 def signed_in(session: Session, claims: Claims, *, now: dt.datetime) -> Grant:
     """The grant that this token is of, in one query, if it stands today.
 
-    Raises AccountDisabled, InstallRevoked, else TokenInvalid where the sign-in ended, is unknown or another's.
+    Raises AccountDisabled, InstallRevoked, else TokenInvalid where the sign-in ended, is unknown or another's. One that
+    began with a permit stands though the account is disabled.
     """
-    grant = _standing(session, claims.family_id, local_day(now))
+    grant = _standing(session, claims.family_id, now)
     if (grant.who.account_id, grant.who.install_id) != (claims.account_id, claims.install_id):
         raise TokenInvalid
     return grant
 
 
-def _standing(session: Session, family_id: uuid.UUID, today: dt.date) -> Grant:
+def _standing(session: Session, family_id: uuid.UUID, now: dt.datetime) -> Grant:
+    today = local_day(now)
     posted = and_(
         Posting.account_id == Account.id,
         Posting.from_on <= today,
@@ -297,11 +334,11 @@ def _standing(session: Session, family_id: uuid.UUID, today: dt.date) -> Grant:
             Account.full_name,
             Account.card_until_on,
             Account.disabled_at,
-            Installation.account_id.label("holder_id"),
             Installation.revoked_at,
             TokenFamily.install_id,
             TokenFamily.generation,
             TokenFamily.ended_at,
+            TokenFamily.push_until_at,
             Posting.township_code,
         )
         .select_from(TokenFamily)
@@ -313,15 +350,15 @@ def _standing(session: Session, family_id: uuid.UUID, today: dt.date) -> Grant:
     if not rows:
         raise TokenInvalid
     found = rows[0]
-    if found.disabled_at:
+    if found.disabled_at and not found.push_until_at:
         raise AccountDisabled
     if found.revoked_at:
         raise InstallRevoked
-    if found.ended_at or found.holder_id != found.id:
+    if found.ended_at or (found.push_until_at and found.push_until_at <= now):
         raise TokenInvalid
     townships = frozenset(row.township_code for row in rows if row.township_code)
     who = SignedIn(found.id, found.username, found.role, townships, found.install_id)
-    return Grant(family_id, found.generation, who, found.full_name, found.card_until_on)
+    return Grant(family_id, found.generation, who, found.full_name, found.card_until_on, found.push_until_at)
 
 
 def _take_installation(
@@ -345,6 +382,20 @@ def _end_families(session: Session, which: ColumnElement[bool], *, because: str,
     session.execute(
         update(TokenFamily).where(which, TokenFamily.ended_at.is_(None)).values(ended_at=now, ended_because=because)
     )
+
+
+def _count(session: Session, own_key: str, address: str, throttle: Throttle, now: dt.datetime) -> Counted:
+    """The attempt, counted. Raises SignInThrottled."""
+    counted = Counted(own_key, f"address {address}")
+    limits = {own_key: throttle.max_per_account, counted.address_key: throttle.max_per_address}
+    ends = [
+        started_at + throttle.window
+        for key, started_at, failures in _count_failure(session, limits, now - throttle.window, now)
+        if failures > limits[key]
+    ]
+    if ends:
+        raise SignInThrottled(retry_after_s=math.ceil((max(ends) - now).total_seconds()))
+    return counted
 
 
 def _count_failure(
@@ -374,8 +425,95 @@ def _count_failure(
     return [(row.key, row.window_started_at, row.failures) for row in rows]
 
 
-def _uncount_failure(session: Session, attempt: Attempt) -> None:
-    """The name starts anew; the address only gets this one back, or a thief's own account would reset its count."""
+def _uncount_failure(session: Session, attempt: Counted) -> None:
+    """The name or phone starts anew; the address only gets this one back, or a thief's own account would reset it."""
     of = SignInFailures
     session.execute(update(of).where(of.key == attempt.address_key).values(failures=of.failures - 1))
-    session.execute(delete(of).where(of.key == attempt.account_key))
+    session.execute(delete(of).where(of.key == attempt.own_key))
+
+
+# ---------------------------------------------------------------- permits to send what is left on a phone
+
+
+def issue_permit(
+    session: Session, who: SignedIn, install_id: uuid.UUID, username: str | None, reason: str, *, now: dt.datetime
+) -> IssuedPermit:
+    """A permit for an officer (without a name: who signed in last) to send what is left on this phone, in place of one
+    that was given before and not used.
+
+    Raises NotFound if the phone, or the officer, is not this account's to look after, or the officer never signed in
+    there; DecisionInvalid if the phone is revoked: whoever found it must not get in.
+    """
+    installation = installations.lock(session, who, install_id, now=now)
+    if installation.revoked_at is not None:
+        raise DecisionInvalid(why="install-revoked")
+    officer = _sender(session, who, installation, username, now)
+    unused = and_(Permit.install_id == install_id, Permit.account_id == officer.id, _is_open(now))
+    session.execute(update(Permit).where(unused).values(ended_at=now))
+    code = "".join(secrets.choice(PERMIT_LETTERS) for _ in range(PERMIT_CHARS))
+    permit = Permit(
+        id=uuid.uuid4(),
+        code_hash=_hash_of(code),
+        install_id=install_id,
+        account_id=officer.id,
+        issued_by=who.account_id,
+        reason=reason,
+        created_at=now,
+        expires_at=now + PERMIT_GOOD_FOR,
+    )
+    session.add(permit)
+    session.flush()
+    return IssuedPermit(_grouped(code), install_id, officer.username, officer.full_name, permit.expires_at)
+
+
+def begin_permit(
+    session: Session, install_id: uuid.UUID, address: str, throttle: Throttle, *, now: dt.datetime
+) -> Counted:
+    """The use of a permit on this phone, counted as a failure until it succeeds, like a sign-in.
+
+    Raises SignInThrottled if this phone or this address failed too often.
+    """
+    return _count(session, f"permit {install_id}", address, throttle, now)
+
+
+def use_permit(session: Session, counted: Counted, install_id: uuid.UUID, code: str, *, now: dt.datetime) -> Grant:
+    """A sign-in of the officer on this phone, for sending only, for two hours; of two that use one code, one gets it.
+
+    Raises PermitInvalid if the code is unknown, another phone's, used, replaced or too old; InstallRevoked.
+    """
+    this = and_(Permit.code_hash == _hash_of(code), Permit.install_id == install_id, _is_open(now))
+    used = update(Permit).where(this).values(used_at=now).returning(Permit.id, Permit.account_id)
+    found = session.execute(used).one_or_none()
+    if found is None:
+        raise PermitInvalid
+    family_id = _begin_family(session, found.account_id, install_id, now, push_until_at=now + PUSH_GOOD_FOR)
+    session.execute(update(Permit).where(Permit.id == found.id).values(family_id=family_id))
+    _uncount_failure(session, counted)
+    return _standing(session, family_id, now)
+
+
+def _is_open(now: dt.datetime) -> ColumnElement[bool]:
+    return and_(Permit.used_at.is_(None), Permit.ended_at.is_(None), Permit.expires_at > now)
+
+
+def _sender(
+    session: Session, who: SignedIn, installation: Installation, username: str | None, now: dt.datetime
+) -> Columns:
+    """Whose records on the phone may be sent: somebody who goes out with a phone and signed in on this one."""
+    own = None if who.role in DISTRICT_ROLES else set(session.scalars(installations.posted(who, now)))
+    for officer in installations.signed_in_on(session, [installation.id])[installation.id]:
+        is_meant = officer.id == installation.account_id if username is None else officer.username == _spelt(username)
+        if is_meant and officer.role in FIELD_ROLES and (own is None or officer.id in own):
+            return officer
+    raise NotFound("no such officer of yours ever signed in on this phone")
+
+
+def _hash_of(code: str) -> bytes:
+    """What is kept of a code, however it was typed. It is too long to be guessed from its hash while it is good."""
+    letters = "".join(letter for letter in code.upper() if letter not in "- ")
+    return hashlib.sha256(letters.encode("utf-8", "surrogatepass")).digest()
+
+
+def _grouped(code: str) -> str:
+    """In fours, as people read it out to each other."""
+    return "-".join(code[at : at + 4] for at in range(0, len(code), 4))

@@ -33,6 +33,7 @@ from sync.models import (
     Head,
     Incident,
     Link,
+    Loss,
     Operation,
     Patrol,
     Photo,
@@ -53,7 +54,7 @@ SWORN: Mapping[str, Any] = {
     "photo": Photo,
 }
 #: What people decided, which never changes, by the kind its entries carry.
-DECIDED: Mapping[str, Any] = {"decision": Decision, "review": ReviewEvent}
+DECIDED: Mapping[str, Any] = {"decision": Decision, "review": ReviewEvent, "loss": Loss}
 #: Links read at once.
 _PAGE = 100
 

@@ -1,7 +1,8 @@
 """What waits for a person, and for whom: the inbox, and one operation of it looked at closely. Nothing here writes.
 
 An operation that is quarantined or in conflict waits until somebody decides on it (`review`); one that is held waits
-for another, and for a person once that took too long; a record waits for photos that should have come.
+for another, and for a person once that took too long; a record waits for photos that should have come; a phone owes
+what it counted and never sent (`installations`).
 """
 
 from __future__ import annotations
@@ -9,22 +10,23 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Select, and_, case, false, func, literal, or_, select, true, tuple_, union_all
+from sqlalchemy import Select, and_, case, false, func, literal, select, true, tuple_, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from sync import patrol_log, shapes, standing, wire
-from sync.clock import local_day
+from sync import installations, patrol_log, shapes, standing, wire
+from sync.installations import owing, posted
 from sync.models import (
     DISTRICT_ROLES,
     Account,
     AnnouncedPhoto,
     Batch,
+    Installation,
     Operation,
-    Posting,
     SignedIn,
     Township,
     UtcDateTime,
@@ -65,17 +67,12 @@ def in_charge(who: SignedIn, now: dt.datetime) -> ColumnElement[bool]:
     where no record is filed, those that officers posted there have sent; a reviewer all."""
     if who.role in DISTRICT_ROLES:
         return true()
-    codes, today = sorted(who.townships), local_day(now)
+    codes, theirs = sorted(who.townships), posted(who, now)
     if not codes:
         return false()
-    posted = select(Posting.account_id).where(
-        Posting.township_code.in_(codes),
-        Posting.from_on <= today,
-        or_(Posting.until_on.is_(None), Posting.until_on >= today),
-    )
     # each looked up once and as a scalar: PostgreSQL would hash whole tables for an EXISTS
     filed = (_township_of(model) for model in KINDS.values())
-    return func.coalesce(*filed, case((Operation.officer_id.in_(posted), codes[0]))).in_(codes)
+    return func.coalesce(*filed, case((Operation.officer_id.in_(theirs), codes[0]))).in_(codes)
 
 
 def _township_of(model: Any) -> Any:
@@ -156,12 +153,16 @@ def page(
     place = waiting[kind].subquery("place")
     after = true() if cursor is None else _behind(place, *position_of(listed, cursor))
     one_page = select(place).where(after).order_by(place.c.since, place.c.id).limit(limit + 1).subquery("one_page")
-    asked = _lacking(one_page) if kind == "photos" else _described(one_page)
-    rows = session.execute(asked.order_by(one_page.c.since, one_page.c.id)).all()
+    rows = session.execute(_ASKED.get(kind, _described)(one_page).order_by(one_page.c.since, one_page.c.id)).all()
     shown = rows[:limit]
-    items = [shapes.lacking(row) if kind == "photos" else shapes.waiting(row, row) for row in shown]
     following = cursor_after(listed, shown[-1].since, shown[-1].id) if len(rows) > limit else None
-    return Page(counts, items, following)
+    return Page(counts, _items(session, kind, shown), following)
+
+
+def _items(session: Session, kind: str, rows: Sequence[Columns]) -> list[Json]:
+    if kind == "holes":
+        return installations.told(session, rows)
+    return [shapes.lacking(row) if kind == "photos" else shapes.waiting(row, row) for row in rows]
 
 
 def _behind(place: Any, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
@@ -172,6 +173,8 @@ def _waiting(who: SignedIn, kind: str, now: dt.datetime) -> Select[Any]:
     """(id, since) of what waits for a person, at least."""
     if kind == "photos":
         return _without_photos(who, now)
+    if kind == "holes":
+        return owing(who, now)
     long_enough = Operation.received_at <= now - standing.HELD_TOO_LONG if kind == "held" else true()
     columns: tuple[Any, ...] = (Operation.id, Operation.received_at.label("since"))
     return select(*columns).where(Operation.outcome == kind, undecided(), long_enough, in_charge(who, now))
@@ -218,3 +221,11 @@ def _lacking(page: Any) -> Select[Any]:
         .join(Account, Account.id == page.c.officer_id)
         .outerjoin(Township, Township.code == page.c.township_code)
     )
+
+
+def _owing(page: Any) -> Select[Any]:
+    return installations.described().add_columns(page.c.id, page.c.since).join(page, page.c.id == Installation.id)
+
+
+#: What is asked of a page of each kind, where it isn't operations.
+_ASKED = {"photos": _lacking, "holes": _owing}

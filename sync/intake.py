@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from sync import wire
 from sync.clock import arrived
 from sync.enforcement import Lists
+from sync.installations import count_owed
 from sync.models import AnnouncedPhoto, Batch, Decision, Installation, Operation, SignedIn, Upload, among, is_busy
 from sync.patrol_log import decisions
 from sync.places import Areas
@@ -162,9 +163,12 @@ def _stored(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Any]:
 
 
 def _keep_batch(session: Session, incoming: Incoming, envelope: wire.Envelope) -> None:
-    """What the receipt is made of again. A batch id used once more adds the operations that came with it."""
+    """What the receipt is made of again. A batch id used once more adds the operations that came with it, unless
+    another officer sends them: a receipt tells each officer of the own."""
     ids = [str(operation.id) for operation in envelope.operations]
     known = session.get(Batch, (incoming.install_id, envelope.batch))
+    if known is not None and known.officer_id != incoming.account_id:
+        return
     if known is not None:
         known.ops = [*known.ops, *(i for i in ids if i not in set(known.ops))]
     else:
@@ -194,6 +198,7 @@ def _count_received(
         installation.unsent, installation.next_n = envelope.unsent, envelope.next_n
     installation.app, installation.last_sync_at = envelope.app, incoming.arrival.at
     installation.clock_offset_ms = incoming.arrival.offset_ms
+    count_owed(installation, now=incoming.arrival.at)
     session.flush()
     return holes(installation.received, installation.unsent, installation.next_n)
 

@@ -82,7 +82,8 @@ def operation_evidence(
 
 
 def decision_evidence(kind: str, row: Mapping[str, Any], *key: Any) -> list[Any]:
-    """What the chain keeps of a decision (`decision` on an operation, `review` of a record): its key and its digest."""
+    """What the chain keeps of what a person decided (`decision` on an operation, `review` of a record, `loss` of
+    counters): its key and its digest."""
     return [kind, *map(str, key), digest_of(row)]
 
 

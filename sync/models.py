@@ -186,7 +186,12 @@ class Posting(Base):
 
 
 class Installation(Base):
-    """One install of an app on one phone. `received` are the counters that arrived, as closed ranges in order."""
+    """One install of an app on one phone, `account_id`'s who signed in last. `received` are the counters that arrived,
+    as closed ranges in order, `lost` those that people declared lost.
+
+    Since `holes_since` there have been holes, since `unsent_since` counters that the phone declares unsent, without a
+    break (see `installations.count_owed`).
+    """
 
     __tablename__ = "installations"
 
@@ -200,10 +205,16 @@ class Installation(Base):
     unsent: Mapped[list[Any]]
     next_n: Mapped[int] = mapped_column(BigInteger)
     clock_offset_ms: Mapped[int | None] = mapped_column(BigInteger)
+    holes_since: Mapped[dt.datetime | None]
+    unsent_since: Mapped[dt.datetime | None]
+    lost: Mapped[list[Any] | None] = mapped_column(Json)
 
 
 class TokenFamily(Base):
-    """One sign-in: the refresh tokens that follow each other. Using an old generation again ends it."""
+    """One sign-in: the refresh tokens that follow each other. Using an old generation again ends it.
+
+    One that began with a permit has no refresh token and is for sending only, until `push_until_at`.
+    """
 
     __tablename__ = "token_families"
 
@@ -214,6 +225,29 @@ class TokenFamily(Base):
     created_at: Mapped[dt.datetime]
     ended_at: Mapped[dt.datetime | None]
     ended_because: Mapped[str | None]
+    push_until_at: Mapped[dt.datetime | None]
+
+
+class Permit(Base):
+    """Once, until `expires_at`, what an officer has left on an installation may be sent; given by `issued_by`.
+
+    The code is known to nobody but who was told it. `family_id` is the sign-in that it was used for; one that another
+    permit took the place of before it was used has `ended_at`.
+    """
+
+    __tablename__ = "permits"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    code_hash: Mapped[bytes] = mapped_column(unique=True)
+    install_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("installations.id"), index=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    issued_by: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    reason: Mapped[str]
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    used_at: Mapped[dt.datetime | None]
+    ended_at: Mapped[dt.datetime | None]
+    family_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("token_families.id"))
 
 
 class SignInFailures(Base):
@@ -737,6 +771,22 @@ class Decision(Base):
     action: Mapped[str] = mapped_column(String(10))
     comment: Mapped[str | None]
     made_id: Mapped[uuid.UUID | None] = mapped_column(Uuid, ForeignKey("operations.id"), unique=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[dt.datetime]
+
+
+class Loss(Base):
+    """Counters of an installation that a person declared lost; never changed, sworn to row by row.
+
+    What arrives after all is stored as ever: this only says that nobody waits for it.
+    """
+
+    __tablename__ = "losses"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    install_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("installations.id"), index=True)
+    ranges: Mapped[list[Any]]
+    reason: Mapped[str]
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     at: Mapped[dt.datetime]
 

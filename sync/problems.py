@@ -5,7 +5,7 @@
     │   ├── Malformed  BodyTruncated  DigestMismatch  UnsupportedEncoding
     │   └── BatchTooLarge  EnvelopeInvalid
     ├── SignInProblem        who is asking is not known, or may not ask
-    │   ├── TokenInvalid  BadCredentials  SignInThrottled
+    │   ├── TokenInvalid  BadCredentials  PermitInvalid  SignInThrottled
     │   └── AccountDisabled  InstallRevoked
     ├── AccessProblem        Forbidden  NotFound
     ├── AccountInvalid       an account that can't be made like this
@@ -86,6 +86,11 @@ class TokenInvalid(SignInProblem):
 class BadCredentials(SignInProblem):
     code = "bad-credentials"
     title = ("The user name or the password is wrong", "用户名或密码错误")
+
+
+class PermitInvalid(SignInProblem):
+    code = "permit-invalid"
+    title = ("This permit is unknown, used, or too old; ask for another", "许可码无效、已使用或已过期，请重新申请")
 
 
 class SignInThrottled(SignInProblem):
@@ -207,7 +212,8 @@ class DecidedMeanwhile(ReviewProblem):
 
 
 class DecisionInvalid(ReviewProblem):
-    """`details["allowed"]` lists what may be decided; `details["problem"]` is what would become of the operation."""
+    """`details["allowed"]` lists what may be decided; `details["problem"]` is what would become of the operation;
+    `details["why"]` says what of the phone stands against it."""
 
     code = "decision-invalid"
     title = ("This can't be decided like that", "不能作出此决定")

@@ -6,6 +6,7 @@ Pure. A record's state is a mapping of field to value; its history is what each 
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,22 +84,47 @@ def merge(base: State, live: State, wanted: State, *, moved: bool) -> Merged | C
 
 def holes(received: Iterable[Iterable[int]], unsent: Iterable[Iterable[int]], next_n: int) -> list[list[int]]:
     """The counters below `next_n` that were used, neither received nor declared unsent: closed ranges in order."""
-    missing, expected = [], 1
-    for first, last in merge_ranges([*received, *unsent]):
-        if first >= next_n:
-            break
-        if first > expected:
-            missing.append([expected, first - 1])
-        expected = max(expected, last + 1)
-    if expected < next_n:
-        missing.append([expected, next_n - 1])
-    return missing
+    return without([[1, next_n - 1]], [*received, *unsent])
+
+
+def owed(
+    received: Iterable[Iterable[int]],
+    lost: Iterable[Iterable[int]],
+    unsent: Iterable[Iterable[int]],
+    next_n: int,
+) -> tuple[list[list[int]], list[list[int]]]:
+    """What never arrived of the counters below `next_n`, but for those that people declared lost: the holes, and what
+    the phone declares unsent."""
+    missing = without([[1, next_n - 1]], [*received, *lost])
+    gone = without(missing, unsent)
+    return gone, without(missing, gone)
+
+
+def without(ranges: Iterable[Iterable[int]], taken: Iterable[Iterable[int]]) -> list[list[int]]:
+    """What is left of the ranges when those that are taken are cut out: closed ranges in order."""
+    cuts, rest = deque(merge_ranges(taken)), []
+    for first, last in merge_ranges(ranges):
+        while cuts and cuts[0][0] <= last:
+            if first < cuts[0][0]:
+                rest.append([first, cuts[0][0] - 1])
+            first = max(first, cuts[0][1] + 1)
+            if first > last:
+                break  # this cut may go on into the next range
+            cuts.popleft()
+        if first <= last:
+            rest.append([first, last])
+    return rest
+
+
+def count_of(ranges: Iterable[Sequence[int]]) -> int:
+    """How many counters lie in these ranges, which do not overlap."""
+    return sum(last - first + 1 for first, last in ranges)
 
 
 def merge_ranges(ranges: Iterable[Iterable[int]]) -> list[list[int]]:
     """Closed ranges in order, those that touch or overlap made one."""
     merged: list[list[int]] = []
-    for first, last in sorted((first, last) for first, last in ranges):
+    for first, last in sorted((first, last) for first, last in ranges if first <= last):
         if merged and first <= merged[-1][1] + 1:
             merged[-1][1] = max(merged[-1][1], last)
         else:

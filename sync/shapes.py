@@ -17,6 +17,7 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load
 
 from sync.problems import NOTES
+from sync.revisions import count_of
 from sync.standing import ACTIONS, STATES, state_of
 from sync.wire import MEASURES, Instant, Text, Uid, as_json
 
@@ -29,8 +30,10 @@ _PERSONAL = ("vendor", "parties", "sent", "problem")
 
 #: Outcomes of operations that somebody may have to decide on.
 OPEN = ("quarantined", "conflict", "held")
-#: What may wait for a person: such operations, and records whose photos are late.
-INBOX = (*OPEN, "photos")
+#: What may wait for a person: such operations, records whose photos are late, phones whose operations never arrived.
+INBOX = (*OPEN, "photos", "holes")
+#: Ranges of counters told of one phone at most; the count tells of all.
+MOST_RANGES = 100
 
 #: One row of a result with named columns; what it holds is said where it is asked for.
 Columns = Any
@@ -41,6 +44,7 @@ Json = dict[str, Any]
 
 #: More than white space: a filter for nothing is a mistake.
 _SOMETHING = re.compile(r".*\S.*", re.DOTALL)
+_YES_OR_NO = ("true", "false")
 _NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?([eE]-?[0-9]{1,2})?")
 
 
@@ -112,13 +116,26 @@ class PageQuery(SelectionQuery):
 
     limit = Number(1, 500, load_default=50)
     cursor = Text(64)
-    count = Text(5, one_of=("true", "false"), load_default="false")
+    count = Text(5, one_of=_YES_OR_NO, load_default="false")
 
 
 class InboxQuery(Query):
     """Which page of what waits for a person; without a kind how much of each there is."""
 
     kind = Text(12, one_of=INBOX)
+    limit = Number(1, 500, load_default=50)
+    cursor = Text(64)
+
+
+class InstallationsQuery(Query):
+    """Which installations, and which page of them."""
+
+    officer = Text(80, pattern=_SOMETHING)
+    silent_since = Instant()
+    holes = Text(5, one_of=_YES_OR_NO)
+    unsent = Text(5, one_of=_YES_OR_NO)
+    possible_loss = Text(5, one_of=_YES_OR_NO)
+    revoked = Text(5, one_of=_YES_OR_NO)
     limit = Number(1, 500, load_default=50)
     cursor = Text(64)
 
@@ -363,6 +380,39 @@ def lacking(row: Columns) -> Json:
     }
 
 
+def installation(
+    stored: Columns, row: Columns, officers: Sequence[Columns], owed: tuple[list[list[int]], list[list[int]]]
+) -> Json:
+    """A phone: its row, who holds it, all who ever signed in on it, its holes and what it declares unsent."""
+    gone, unsent = owed
+    return {
+        "id": str(stored.id),
+        "officer": _officer(row),
+        "account_disabled": row.disabled_at is not None,
+        "officers": [_officer(each) for each in officers],
+        "app": stored.app,
+        "created_at": instant(stored.created_at),
+        "last_sync_at": instant(stored.last_sync_at),
+        "revoked_at": instant(stored.revoked_at),
+        "clock_offset_ms": stored.clock_offset_ms,
+        "next_n": stored.next_n,
+        "unsent": _counters(unsent, stored.unsent_since),
+        "holes": _counters(gone, stored.holes_since),
+        "lost": _counters(stored.lost or [], None),
+        "possible_loss": bool(row.possible_loss),
+    }
+
+
+def permit(issued: Columns) -> Json:
+    """A permit, with its code."""
+    told = {"code": issued.code, "install": str(issued.install_id), "officer": _officer(issued)}
+    return {**told, "expires_at": instant(issued.expires_at)}
+
+
+def _counters(ranges: Sequence[Sequence[int]], since: dt.datetime | None) -> Json:
+    return {"count": count_of(ranges), "ranges": list(ranges[:MOST_RANGES]), "since": instant(since)}
+
+
 def track(row: Columns) -> Json:
     """A stretch of a patrol's way: points are [lon, lat, ms after from_at or null, accuracy_m or null], WGS 84."""
     return {"from_at": instant(row.from_at), "points": row.points}
@@ -605,10 +655,55 @@ class InboxDocument(Schema):
         required=True,
         keys=fields.String(),
         values=fields.Integer(),
-        metadata={"description": "quarantined, conflict, held too long, photos late"},
+        metadata={"description": "quarantined, conflict, held too long, photos late, phones that owe"},
     )
-    items = fields.List(fields.Dict(), required=True, metadata={"description": "operations, or records without photos"})
+    items = fields.List(fields.Dict(), required=True, metadata={"description": "operations, records, or installations"})
     next = fields.String(required=True, allow_none=True, metadata={"description": "the next page's cursor"})
+
+
+class CountersDocument(Schema):
+    """Counters of an installation: how many, which, and since when there have been any."""
+
+    count = fields.Integer(required=True)
+    ranges = fields.List(
+        fields.List(fields.Integer()),
+        required=True,
+        metadata={"description": f"closed ranges, the first {MOST_RANGES}"},
+    )
+    since = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class InstallationDocument(Schema):
+    id = fields.UUID(required=True)
+    officer = fields.Nested(OfficerDocument, required=True, metadata={"description": "who signed in last"})
+    account_disabled = fields.Boolean(required=True)
+    officers = fields.List(fields.Nested(OfficerDocument), required=True, metadata={"description": "all who signed in"})
+    app = fields.String(required=True, allow_none=True)
+    created_at = fields.AwareDateTime(required=True)
+    last_sync_at = fields.AwareDateTime(required=True, allow_none=True)
+    revoked_at = fields.AwareDateTime(required=True, allow_none=True)
+    clock_offset_ms = fields.Integer(required=True, allow_none=True)
+    next_n = fields.Integer(required=True)
+    unsent = fields.Nested(CountersDocument, required=True, metadata={"description": "what it said it still has"})
+    holes = fields.Nested(CountersDocument, required=True, metadata={"description": "neither received nor unsent"})
+    lost = fields.Nested(CountersDocument, required=True, metadata={"description": "what people declared lost"})
+    possible_loss = fields.Boolean(
+        required=True, metadata={"description": "something is unsent, and the phone is revoked or replaced"}
+    )
+
+
+class InstallationsDocument(Schema):
+    items = fields.List(fields.Nested(InstallationDocument), required=True)
+    next = fields.String(required=True, allow_none=True, metadata={"description": "the next page's cursor"})
+
+
+class PermitDocument(Schema):
+    """A permit. Its code is told this once."""
+
+    code = fields.String(required=True)
+    install = fields.UUID(required=True)
+    officer = fields.Nested(OfficerDocument, required=True)
+    expires_at = fields.AwareDateTime(required=True)
 
 
 class TrackDocument(Schema):

@@ -490,6 +490,26 @@ OperationDecisionShape = Shape.from_dict(
 )
 
 
+class LossShape(Shape):
+    """Counters of a phone that are declared lost, and why."""
+
+    ranges = Many(Many(Whole(1), 2, least=2), 1_000, least=1, required=True)
+    reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
+
+
+class RevocationShape(Shape):
+    """Why a phone is revoked."""
+
+    reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
+
+
+class PermitShape(Shape):
+    """Why an officer may send what is left on a phone; without a name it is who signed in last."""
+
+    reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
+    officer = Text(80, pattern=_SOMETHING, allow_none=True, load_default=None)
+
+
 def read_decision(raw: bytes, shape: Schema) -> dict[str, Any]:
     """What the body of such a request says. Raises Malformed or EnvelopeInvalid."""
     value = _parse(raw)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from migrations import downgrade, upgrade
 from sync import photos
 from sync.evidence import verify
-from sync.models import Base, Operation, begin_write
+from sync.models import Base, Installation, Operation, begin_write
 from tests.builders import make_signed_in
 from tests.conftest import opened
 
@@ -140,6 +140,34 @@ def test_operations_can_not_be_lost_by_a_downgrade(session: Session, database_ur
     with pytest.raises(RuntimeError, match="kept for ever"):
         downgrade(database_url, "base")
     assert session.scalar(text("SELECT count(*) FROM operations")) == 1
+
+
+@pytest.mark.parametrize(
+    ("received", "unsent", "next_n", "holes", "waits"),
+    [
+        ([], [], 1, False, False),
+        ([[1, 4]], [], 5, False, False),
+        ([[1, 1], [3, 4]], [], 5, True, False),
+        ([[1, 2]], [[3, 4]], 5, False, True),
+        ([[1, 2]], [[2, 3], [2, 2]], 5, True, True),
+        ([[1, 4]], [[5, 9]], 5, False, False),
+    ],
+)
+def test_phones_are_taken_to_owe_what_they_owe_since_they_last_spoke(
+    nothing: str, now: dt.datetime, received: list[Any], unsent: list[Any], next_n: int, holes: bool, waits: bool
+) -> None:
+    upgrade(nothing)
+    with opened(nothing) as engine, Session(engine) as session:
+        begin_write(session)
+        who = make_signed_in(session, townships=())
+        phone = session.get_one(Installation, who.install_id)
+        phone.received, phone.unsent, phone.next_n, phone.last_sync_at = received, unsent, next_n, now
+        session.commit()
+        downgrade(nothing, "0004")
+        upgrade(nothing)
+        session.refresh(phone)
+        owes = (phone.holes_since, phone.unsent_since)
+        assert owes == (now if holes else None, now if waits else None)
 
 
 def test_a_migration_that_fails_half_way_leaves_nothing_behind(nothing: str) -> None:

@@ -15,6 +15,7 @@ LAYERS = (
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
     {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
+    {"installations"},  # what phones owe, and who looks after them
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},

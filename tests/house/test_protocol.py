@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import fields as settings_of
 from typing import Any
@@ -11,7 +12,7 @@ from marshmallow import Schema, fields
 
 from field_api import sign_in
 from field_api.settings import Settings
-from sync import carried, clock, intake, uploads, wire
+from sync import accounts, carried, clock, intake, uploads, wire
 from tests.house.source import ROOT
 
 PROTOCOL = (ROOT / "sync" / "PROTOCOL.md").read_text("utf-8")
@@ -134,6 +135,8 @@ def test_the_table_of_limits_says_what_holds() -> None:
         ["life of a refresh token", f"{setting['refresh_token_s'] // 86_400} days"],
         [f"failed sign-ins for a name, in {minutes}", str(setting["sign_in_max_per_account"])],
         [f"failed sign-ins from an address, in {minutes}", str(setting["sign_in_max_per_address"])],
+        ["life of a permit's code", f"{accounts.PERMIT_GOOD_FOR // dt.timedelta(hours=1)} h"],
+        ["life of its token", f"{accounts.PUSH_GOOD_FOR // dt.timedelta(hours=1)} h"],
         ["bytes of a sign-in", f"{sign_in.BODY_MAX_BYTES // 1024} KiB"],
     ]
 

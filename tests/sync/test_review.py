@@ -1063,11 +1063,14 @@ def test_a_posting_that_ended_gives_no_say(
 
 # ---------------------------------------------------------------- the inbox
 
+#: What is looked at here; `tests/sync/test_installations.py` looks at holes.
+HERE = (*shapes.OPEN, "photos")
+
 
 @pytest.fixture
 def waiting(session: Session, officer: SignedIn, tablet: SignedIn, now: dt.datetime) -> dict[str, list[Sent]]:
     """A week of what needs a person, oldest first, and what does not."""
-    found: dict[str, list[Sent]] = {kind: [] for kind in shapes.INBOX}
+    found: dict[str, list[Sent]] = {kind: [] for kind in HERE}
     for days in range(8, 3, -1):
         out = patrol()
         seen = incident(out, photos=[PHOTO | {"sha256": f"{days:064x}"}])
@@ -1082,7 +1085,7 @@ def waiting(session: Session, officer: SignedIn, tablet: SignedIn, now: dt.datet
     return found
 
 
-@pytest.mark.parametrize("kind", shapes.INBOX)
+@pytest.mark.parametrize("kind", HERE)
 @pytest.mark.parametrize("role", ["supervisor", "reviewer"])
 @pytest.mark.parametrize("limit", [1, 2, 50])
 def test_the_inbox_is_oldest_first_page_by_page_with_counts(
@@ -1099,7 +1102,7 @@ def test_the_inbox_is_oldest_first_page_by_page_with_counts(
     items, cursor = [], None
     for _ in range(10):
         page = the_inbox(session, who, kind, now, limit=limit, cursor=cursor)
-        assert page.counts == {"quarantined": 5, "conflict": 5, "held": 4, "photos": 5}
+        assert page.counts == {"quarantined": 5, "conflict": 5, "held": 4, "photos": 5, "holes": 2}
         assert len(page.items) <= limit
         items += page.items
         cursor = page.next
@@ -1128,6 +1131,7 @@ def test_what_is_decided_leaves_the_inbox_and_the_filters(
         "conflict": 4,
         "held": 3,
         "photos": 4,
+        "holes": 2,
     }
     assert clash["record"] not in listed(session, supervisor, open="conflict", voided="included")
     verified(session)
@@ -1154,7 +1158,7 @@ def test_the_inbox_takes_the_same_number_of_statements_however_much_waits(
     session: Session, engine: Engine, supervisor: SignedIn, waiting: dict[str, list[Sent]], now: dt.datetime
 ) -> None:
     numbers = set()
-    for kind in shapes.INBOX:
+    for kind in HERE:
         for limit in (1, 3, 50):
             with count_statements(engine) as counted:
                 the_inbox(session, supervisor, kind, now, limit=limit)
