@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.revisions import Conflict, Merged, Revision, amend, holes, merge, merge_ranges, state_of
+from sync.revisions import (
+    Conflict,
+    Merged,
+    Revision,
+    amend,
+    count_of,
+    holes,
+    merge,
+    merge_ranges,
+    owed,
+    state_of,
+    without,
+)
 
 NONE: dict[str, Any] = {}
 #: name, base, live, wanted, what becomes of it: the fields applied, or those in conflict
@@ -180,3 +192,20 @@ def test_holes_are_what_is_left(received: Any, unsent: Any, next_n: int) -> None
     missing = holes(merge_ranges(received), unsent, next_n)
     assert _set(missing) == set(range(1, next_n)) - _set(received) - _set(unsent)
     assert _well_formed(missing)
+
+
+@settings(max_examples=300)
+@given(_ranges, _ranges)
+def test_what_is_cut_out_is_gone_and_all_else_is_left(ranges: Any, taken: Any) -> None:
+    rest = without(ranges, taken)
+    assert _set(rest) == _set(ranges) - _set(taken)
+    assert count_of(rest) == len(_set(rest))
+    assert _well_formed(rest)
+
+
+@settings(max_examples=300)
+@given(_ranges, _ranges, _ranges, st.integers(1, 45))
+def test_what_is_owed_is_either_a_hole_or_unsent(received: Any, lost: Any, unsent: Any, next_n: int) -> None:
+    gone, waits = owed(received, lost, unsent, next_n)
+    missing = set(range(1, next_n)) - _set(received) - _set(lost)
+    assert (_set(gone), _set(waits)) == (missing - _set(unsent), missing & _set(unsent))
