@@ -18,7 +18,18 @@ from sqlalchemy.orm import Session
 from sync import accounts, evidence, inbox, installations, intake, shapes
 from sync.accounts import Claims, Counted, Throttle
 from sync.installations import Selection
-from sync.models import Account, Installation, Loss, Operation, Permit, Posting, SignedIn, TokenFamily, begin_write
+from sync.models import (
+    Account,
+    Desk,
+    Installation,
+    Loss,
+    Operation,
+    Permit,
+    Posting,
+    SignedIn,
+    TokenFamily,
+    begin_write,
+)
 from sync.problems import (
     DecidedMeanwhile,
     DecisionInvalid,
@@ -217,6 +228,8 @@ def test_a_supervisor_looks_after_phones_that_officers_posted_there_signed_in_on
 ) -> None:
     other = make_signed_in(session, username="other", townships=[YINONG])
     begin_family(session, other.account_id, officer.install_id)  # the officer's phone was handed on once
+    desk = make_installation(session, session.get_one(Account, people["supervisor"].account_id))
+    session.add(Desk(account_id=people["supervisor"].account_id, install_id=desk.id))  # no phone
     session.commit()
     seen = {name: listed(session, who, now) for name, who in people.items()}
     everyone = {str(who.install_id) for who in (officer, other, *people.values())}
