@@ -529,8 +529,13 @@ class Told:
 
 
 def photos_bytes(day: Day) -> int:
-    """What the photos weigh that are still on the phones."""
-    return sum(photo.stat().st_size for photo in day.folder.glob("*.photos/*"))
+    """What the photos weigh that the phones have yet to send."""
+    return sum(photo.stat().st_size for carrier in CARRIERS for photo in _photos_here(day, carrier))
+
+
+def _photos_here(day: Day, carrier: Carrier) -> list[Path]:
+    with closing(_home_again(day, carrier, "", "")) as phone:
+        return [phone.photo_file(sha256) for sha256, _, _ in phone.photos("here")]
 
 
 #: Told a photo's SHA-256, how many of its bytes the server holds for good, and how many it has.

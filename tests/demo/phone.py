@@ -5,6 +5,9 @@ else is kept and sent again.* So whatever an officer does becomes an **operation
 crash, before anything touches the network. An operation is written once, as the very text that will be sent, however
 often; only the envelope round it (`sent`, `next_n`, `unsent`) is made afresh for each attempt.
 
+It forgets late: what was answered is kept a week longer, with its photos. A server that was restored from a backup has
+forgotten too, and gets back from the phones what came after the backup.
+
 Three parts: `Clock` (what the phone knows of time), `Line` (one HTTP request, answered or lost) and `Phone`.
 Instants are ISO 8601 with a zone, durations in ms, positions longitude before latitude.
 """
@@ -23,6 +26,7 @@ import random
 import sqlite3
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -42,6 +46,10 @@ FIRST_REST_S, LONGEST_REST_S = 0.5, 60.0
 PACK_FROM_BYTES = 1_024
 #: A photo goes up in stretches of so many bytes. The server keeps what arrived of one that was cut off.
 STRETCH_BYTES = 256 * 1024
+#: How long operations that were answered, and photos that were sent, are kept in case the server loses them.
+KEPT_FOR = dt.timedelta(days=7)
+#: What is asked of what a phone takes along: changes on a page.
+PAGE_CHANGES = 1_000
 #: Problems of a whole batch that a smaller batch may not have.
 HALVE_AT = frozenset({"batch-too-large", "malformed", "envelope-invalid"})
 CHINA = dt.timezone(dt.timedelta(hours=8))
@@ -143,7 +151,7 @@ class Line:
                 connection.request(method, path, body, {**headers, "Connection": "close"})
                 response = connection.getresponse()
                 return Answer(response.status, response.headers, _json_of(response))
-        except (OSError, http.client.HTTPException, ValueError) as broken:
+        except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as broken:
             raise Lost(f"{method} {path}: {broken!r}") from broken
 
 
@@ -176,8 +184,10 @@ class _Lines:
 
 
 def _json_of(response: http.client.HTTPResponse) -> Json:
-    """What the answer says. Raises `ValueError` or `IncompleteRead` when it is not whole."""
+    """What the answer says. Raises one of what `Line.ask` takes for a loss when it is not whole."""
     content = response.read()
+    if response.headers.get("Content-Encoding") == "gzip":
+        content = gzip.decompress(content)
     if not content or "json" not in response.headers.get_content_type():
         return {}
     answer = json.loads(content)
@@ -193,6 +203,10 @@ CREATE TABLE IF NOT EXISTS answers  (n INTEGER PRIMARY KEY, op TEXT, kind TEXT, 
 CREATE TABLE IF NOT EXISTS records  (record TEXT PRIMARY KEY, noun TEXT NOT NULL, version INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS photos   (sha256 TEXT PRIMARY KEY, type TEXT NOT NULL, record TEXT, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS uploads  (sha256 TEXT PRIMARY KEY, bytes INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS sent     (n INTEGER PRIMARY KEY, text TEXT NOT NULL, sent_at_s INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS sent_photos (sha256 TEXT PRIMARY KEY, sent_at_s INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS told     (type TEXT, id TEXT, pull INTEGER NOT NULL, data TEXT NOT NULL,
+                                     PRIMARY KEY (type, id));
 """
 
 
@@ -214,6 +228,15 @@ class Answered(NamedTuple):
     kind: str
     record: str
     result: Json
+
+
+class Returned(NamedTuple):
+    """A record of the officer's that a supervisor wants changed."""
+
+    record: str
+    noun: str
+    comment: str
+    by: str
 
 
 @dataclass
@@ -362,9 +385,24 @@ class Phone:
 
         Raises `Offline` or `Refused` when that was not to be had; what was not answered is still in the outbox.
         """
+        self._send_waiting()
+        if self._lost_by_the_server():
+            self._compare()
+            self._send_waiting()
+        self._send_photos()
+
+    def exchange(self) -> None:
+        """Everything was sent, and what has changed meanwhile was taken along.
+
+        The empty batch asks what the server misses, even if there is nothing to send. Raises `Offline`, `Refused`.
+        """
+        self._deliver([])
+        self.sync()
+        self.pull()
+
+    def _send_waiting(self) -> None:
         for batch in self._batches():
             self._deliver(batch)
-        self._send_photos()
 
     @property
     def next_n(self) -> int:
@@ -425,15 +463,36 @@ class Phone:
         return _ranges(waiting.n for waiting in self.waiting() if waiting.n not in going)
 
     def _settle(self, ops: list[Waiting], receipt: Json) -> None:
-        """What was answered leaves the outbox and its answer is kept, in one transaction: a crash does both or none."""
+        """What was answered leaves the outbox and its answer is kept, in one transaction: a crash does both or none.
+
+        Photos that the server asks for though they were sent are to be sent again: it was restored from a backup.
+        """
+        heard_at_s = int(dt.datetime.fromisoformat(receipt["received_at"]).timestamp())
         with self._file:
             for waiting, result in zip(ops, receipt["results"], strict=True):
                 row = [waiting.n, waiting.op, waiting.kind, waiting.record, json.dumps(result, ensure_ascii=False)]
                 self._file.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
+                kept = [waiting.n, waiting.text, heard_at_s]
+                self._file.execute("INSERT OR REPLACE INTO sent VALUES (?, ?, ?)", kept)
                 self._file.execute("DELETE FROM outbox WHERE n = ?", [waiting.n])
                 self._learn(waiting.record, result)
             self._set("holes", json.dumps(receipt.get("holes", [])))
             self._set("photos_needed", json.dumps(receipt.get("photos_needed", [])))
+            self._set("heard_at_s", str(heard_at_s))
+            for sha256 in receipt.get("photos_needed", []):
+                if self.photo_file(sha256).exists():
+                    again = "UPDATE photos SET state = 'here' WHERE sha256 = ? AND state = 'sent'"
+                    self._file.execute(again, [sha256])
+        self._forget(heard_at_s - KEPT_FOR // dt.timedelta(seconds=1))
+
+    def _forget(self, before_s: int) -> None:
+        """What was sent before this second, by the server's clock, is no longer kept."""
+        old = "FROM sent_photos WHERE sent_at_s < ?"
+        for (sha256,) in self._file.execute(f"SELECT sha256 {old}", [before_s]).fetchall():
+            self.photo_file(sha256).unlink(missing_ok=True)
+        with self._file:
+            self._file.execute(f"DELETE {old}", [before_s])
+            self._file.execute("DELETE FROM sent WHERE sent_at_s < ?", [before_s])
 
     def _learn(self, record: str, result: Json) -> None:
         """The record's version by the server: what the next amend is made on."""
@@ -475,7 +534,6 @@ class Phone:
                 raise Offline(f"a photo did not get any further in {ATTEMPTS} attempts")
             self.sending(sha256, held or 0, length)
         self._photo_is(sha256, "sent")
-        self.photo_file(sha256).unlink()
 
     def _begin(self, sha256: str) -> int:
         """It is on the disk that the photo is being sent; its length by then."""
@@ -530,13 +588,136 @@ class Phone:
         with self._file:
             self._file.execute("UPDATE photos SET state = ? WHERE sha256 = ?", [state, sha256])
             self._file.execute("DELETE FROM uploads WHERE sha256 = ?", [sha256])
+            if state == "sent":
+                row = [sha256, int(self._setting("heard_at_s", "0"))]
+                self._file.execute("INSERT OR REPLACE INTO sent_photos VALUES (?, ?)", row)
+
+    # ------------------------------------------------ what the server lost
+
+    def _lost_by_the_server(self) -> bool:
+        """Whether the server takes for lost what it has answered: it was restored from a backup."""
+        kept = {int(n) for (n,) in self._file.execute("SELECT n FROM sent")}
+        return any(first <= n <= last for first, last in self.holes for n in kept)
+
+    def _compare(self) -> None:
+        """What this phone still has of all it sent, and the server has not, is in the outbox again, word for word."""
+        kept = [int(n) for (n,) in self._file.execute("SELECT n FROM sent ORDER BY n")]
+        known = {operation["n"] for operation in self.look_up(kept[0])} if kept else set()
+        with self._file:
+            for n in set(kept) - known:
+                taken = "SELECT n, op, kind, record, text FROM sent JOIN answers USING (n) WHERE n = ?"
+                self._file.execute(f"INSERT OR IGNORE INTO outbox {taken}", [n])
+                self._file.execute("DELETE FROM sent WHERE n = ?", [n])
+            self._set("compare", "")
+
+    # ------------------------------------------------ taking along
+
+    def pull(self) -> None:
+        """What this account is told has been taken along as it is now: lists, vendors, warnings, its own records.
+
+        Each page and the cursor behind it are kept in one transaction, so that a pull that broke off goes on from
+        there. Where the cursor leads nowhere any more all is told again, and what was not, is forgotten at the end. It
+        may be that the server was restored from a backup: so it is asked what it has of ours, and sent what it lost.
+        Raises `Offline`, `Refused`.
+        """
+        more = True
+        while more:
+            if self._setting("compare", ""):
+                self._compare()
+                self._deliver([])
+                self.sync()
+            answer = self._persist(lambda: self._signed(self._ask_changes))
+            if answer.status == 410:
+                self._begin_again()
+            elif answer.status == 304:
+                more = False
+            elif answer.ok:
+                self._take(answer)
+                more = answer.json["more"]
+            else:
+                raise Refused(answer.code)
+
+    def _ask_changes(self) -> Answer:
+        cursor, etag = self._setting("cursor", ""), self._setting("etag", "")
+        headers = {**self._bearer(), "Accept-Encoding": "gzip"} | ({"If-None-Match": etag} if etag else {})
+        query = f"limit={PAGE_CHANGES}" + (f"&cursor={cursor}" if cursor else "")
+        return self._request("GET", f"/api/v1/sync/changes?{query}", None, headers)
+
+    def _begin_again(self) -> None:
+        """The next page is the first of all; the outbox stays as it is."""
+        with self._file:
+            self._set("pull", str(self._pull + 1))
+            self._file.execute("DELETE FROM settings WHERE key IN ('cursor', 'etag')")
+            self._set("compare", "yes")
+
+    def _take(self, page: Answer) -> None:
+        with self._file:
+            for change in page.json["changes"]:
+                self._apply(change)
+            self._set("cursor", page.json["cursor"])
+            self._set("etag", page.headers.get("ETag", ""))
+            if not page.json["more"]:
+                self._file.execute("DELETE FROM told WHERE pull < ?", [self._pull])
+
+    def _apply(self, change: Json) -> None:
+        """A version told here is the record's, also where it is less than that of a receipt: of before a restore."""
+        type, id = change["type"], change["id"]
+        if change["op"] == "delete":
+            self._file.execute("DELETE FROM told WHERE type = ? AND id = ?", [type, id])
+            return
+        row = [type, id, self._pull, json.dumps(change["data"], ensure_ascii=False)]
+        self._file.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", row)
+        if change["data"].get("own"):
+            self._file.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", [id, type, change["data"]["version"]])
+
+    @property
+    def _pull(self) -> int:
+        """How often the phone has begun to pull from the beginning."""
+        return int(self._setting("pull", "1"))
+
+    def told(self, type: str) -> dict[str, Json]:
+        """What the phone holds of one type, by id, as it was told last."""
+        rows = self._file.execute("SELECT id, data FROM told WHERE type = ? ORDER BY id", [type])
+        return {id: json.loads(data) for id, data in rows}
+
+    def shown(self, noun: str, record: str) -> Json:
+        """A record as the officer sees it: as it was told last, and on top what was not sent yet."""
+        shown = self.told(noun).get(record, {})
+        for waiting in self.waiting():
+            if waiting.record == record:
+                said = json.loads(waiting.text)
+                shown |= said.get("body") or said.get("set") or {}
+        return shown
+
+    def returned(self) -> list[Returned]:
+        """Own records to be changed, and why. One whose amend waits in the outbox is done with."""
+        amended = {waiting.record for waiting in self.waiting() if waiting.kind.endswith(".amend")}
+        found = []
+        for noun in ("patrol", "incident", "warning"):
+            for record, data in self.told(noun).items():
+                review = data.get("review", {})
+                if data["own"] and review.get("state") == "returned" and record not in amended:
+                    found.append(Returned(record, noun, review["comment"], review["by"]["full_name"]))
+        return found
+
+    def decided(self) -> dict[str, Json]:
+        """What a person decided on operations of this officer, by the operation's id."""
+        return {str(each["op"]): each["decision"] for each in self.told("operation").values() if each["decision"]}
+
+    def earlier_warnings(self, sought: str) -> list[Json]:
+        """What vendors were told before, the latest first: of a name or a stall that holds this, or a telephone.
+
+        Telephones are masked: a whole number fits if its digits that are shown do, a part only at the end.
+        """
+        found = [warning for warning in self.told("warning").values() if _is_sought(warning["vendor"] or {}, sought)]
+        return sorted(found, key=lambda warning: str(warning["occurred"]["at"]), reverse=True)
 
     # ------------------------------------------------ what the officer is shown
 
-    def look_up(self) -> list[Json]:
+    def look_up(self, first: int = 1) -> list[Json]:
         """What the server holds of this installation, by counter, as it stands now: some were held and have joined."""
         found: list[Json] = []
-        for n_from in range(1, self.next_n, BATCH_OPS):
+        for n_from in range(first, self.next_n, BATCH_OPS):
             query = f"install={self.install}&n_from={n_from}&n_to={n_from + BATCH_OPS - 1}"
             found += self.get(f"/api/v1/sync/operations?{query}").json["operations"]
         return found
@@ -685,6 +866,14 @@ def _rest_s(attempt: int, answer: Answer | None) -> float:
     rest_s = min(LONGEST_REST_S, FIRST_REST_S * 2.0**attempt) * random.uniform(0.5, 1.0)
     asked = str(answer.headers.get("Retry-After", "")) if answer else ""
     return max(rest_s, float(asked) if asked.isdigit() else 0.0)
+
+
+def _is_sought(vendor: Json, sought: str) -> bool:
+    telephone, digits = str(vendor.get("phone") or ""), "".join(filter(str.isdigit, sought))
+    if digits and digits == sought:
+        fits = all(shown in (asked, "*") for asked, shown in zip(digits, telephone, strict=False))
+        return telephone.endswith(digits) or (fits and len(digits) == len(telephone))
+    return bool(sought) and any(sought in str(vendor.get(name) or "") for name in ("name", "stall"))
 
 
 def _ranges(numbers: Iterable[int]) -> list[list[int]]:
