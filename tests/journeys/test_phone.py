@@ -27,7 +27,7 @@ from tests.conftest import opened
 from tests.demo.instance import set_up
 from tests.demo.network import FINE, REPEATED, SWALLOWED, UNDER_WAY_BYTES, BadNetwork, Trouble
 from tests.demo.people import YINONG
-from tests.demo.phone import STRETCH_BYTES, Answer, Clock, Line, Offline, Phone, Refused, utc_now
+from tests.demo.phone import KEPT_FOR, STRETCH_BYTES, Answer, Clock, Line, Offline, Phone, Refused, utc_now
 from tests.demo.photos import take
 from tests.journeys.serving import free_port, serving
 
@@ -131,6 +131,20 @@ def test_what_was_answered_is_forgotten_and_its_answer_kept(ground: Ground) -> N
     phone.sync()
     assert _all_is_well(phone, 2)
     assert [answer.result["outcome"] for answer in phone.answers(incident)] == ["applied"]
+
+
+def test_what_was_answered_is_kept_for_a_week_more_with_its_photos(ground: Ground) -> None:
+    phone = _photographed(ground, _small("a week"))
+    phone.sync()
+    ((sha256, _, _),) = phone.photos("sent")
+    phone.exchange()
+    assert phone.photo_file(sha256).exists()
+    with closing(sqlite3.connect(phone.outbox)) as file, file:
+        for table in ("sent", "sent_photos"):
+            file.execute(f"UPDATE {table} SET sent_at_s = sent_at_s - ?", [int(KEPT_FOR.total_seconds()) + 60])
+    phone.exchange()
+    assert not phone.photo_file(sha256).exists()
+    assert _all_is_well(phone, 2)
 
 
 def test_a_crash_between_the_answer_and_the_forgetting_doubles_nothing(ground: Ground) -> None:
