@@ -91,6 +91,9 @@ def _play(folder: Path, server: str, password: str) -> None:
     for one in told:
         if one.waiting or one.holes:
             print(f"  ! {one.carrier.username}: {one.waiting} not sent, counters lost: {one.holes}")
+    carried, back = day.returned(played, server, password)
+    print(f"\n{day.CARRIERS[0].username} takes {carried:,} items, delegations, places and warnings along for tomorrow,")
+    print(f"and reads on {back.noun} {back.record[:8]}, which was returned: “{back.comment}” ({back.by})")
 
 
 class _Bar:

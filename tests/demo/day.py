@@ -28,12 +28,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from sync.photo_notes import PHOTO_NOTES
 from sync.places import gcj02_from_wgs84
 from tests.demo.network import FINE, REPEATED, SWALLOWED, BadNetwork, Trouble, weather
 from tests.demo.people import GUALI, JINGJIANG, NANYANG, YINONG, vendor
-from tests.demo.phone import CHINA, Answered, Clock, Json, Line, Phone, utc_now
+from tests.demo.phone import CHINA, Answered, Clock, Json, Line, Phone, Returned, utc_now
 from tests.demo.photos import Shot, take
 
 SEED = "a patrol day"
@@ -53,6 +54,9 @@ LOOKED_WITHIN_S = 20.0
 CLASSES = "GB/T 47678.5-2026"
 #: How far an ordinary incident is from where the patrol walks, degrees: about 400 m.
 STROLL_DEG = 0.004
+
+#: What the supervisor says of it.
+COMMENT = "请写明占道宽度"
 
 LonLat = tuple[float, float]
 
@@ -647,3 +651,26 @@ def _once_looked_at(phone: Phone, incident: str, codes: frozenset[str], until: f
         if codes <= found or time.monotonic() > until:
             return found
         time.sleep(0.2)
+
+
+# ---------------------------------------------------------------- what a person wants changed
+
+
+def returned(day: Day, server: str, password: str) -> tuple[int, Returned]:
+    """How much the first phone has taken along, and a record of its day that a supervisor wants changed."""
+    with closing(_home_again(day, CARRIERS[0], server, password)) as phone:
+        phone.pull()
+        if not phone.returned():
+            record, told = next(iter(phone.told("incident").items()))
+            _send_back(phone.line, password, record, told["version"])
+            phone.pull()
+        return sum(len(phone.told(type)) for type in ("item", "delegation", "place", "warning")), phone.returned()[0]
+
+
+def _send_back(line: Line, password: str, record: str, version: int) -> None:
+    who = {"username": "demo-supervisor", "password": password, "install": str(uuid4())}
+    headers = {"Content-Type": "application/json"}
+    signed_in = line.ask("POST", "/api/v1/auth/login", json.dumps(who).encode(), headers)
+    headers["Authorization"] = f"Bearer {signed_in.json['access_token']}"
+    said = {"action": "return", "version": version, "comment": COMMENT}
+    line.ask("POST", f"/api/v1/review/records/{record}", json.dumps(said).encode(), headers)

@@ -196,6 +196,7 @@ def test_the_demo_runs_and_runs_again_from_what_is_there(tmp_path: Path) -> None
     first, second = _make_run(tmp_path), _make_run(tmp_path, DEMO_PASSWORD="a chosen password")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "✗" not in first.stdout + second.stdout
+    assert [run.stdout.count(day.COMMENT) for run in (first, second)] == [1, 1]
     assert "as set in DEMO_PASSWORD" in second.stdout
     assert "a chosen password" not in second.stdout
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
