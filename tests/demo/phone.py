@@ -254,6 +254,7 @@ class Phone:
     ask_password: Callable[[], str]
     app: str = "3.2.1"
     batch_ops: int = BATCH_OPS
+    page_changes: int = PAGE_CHANGES
     newest_first: bool = False
     rest: Callable[[float], None] = time.sleep
     sending: Callable[[str, int, int], object] = lambda sha256, held, length: None
@@ -640,7 +641,7 @@ class Phone:
     def _ask_changes(self) -> Answer:
         cursor, etag = self._setting("cursor", ""), self._setting("etag", "")
         headers = {**self._bearer(), "Accept-Encoding": "gzip"} | ({"If-None-Match": etag} if etag else {})
-        query = f"limit={PAGE_CHANGES}" + (f"&cursor={cursor}" if cursor else "")
+        query = f"limit={self.page_changes}" + (f"&cursor={cursor}" if cursor else "")
         return self._request("GET", f"/api/v1/sync/changes?{query}", None, headers)
 
     def _begin_again(self) -> None:

@@ -121,6 +121,58 @@ def _all_is_well(phone: Phone, operations: int) -> bool:
     return (_outcomes(phone), phone.waiting(), phone.holes) == (Counter(applied=operations), [], [])
 
 
+# ---------------------------------------------------------------- taking along
+
+
+@dataclass(frozen=True)
+class Counting(Line):
+    """A line that keeps how pulls were answered; the one of this number is lost."""
+
+    statuses: list[int] = field(default_factory=list)
+    lost: int = -1
+
+    def ask(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        answer = super().ask(method, path, body, headers)
+        if path.startswith("/api/v1/sync/changes"):
+            self.statuses.append(answer.status)
+            if len(self.statuses) == self.lost:
+                raise Refused("the app was killed")
+        return answer
+
+
+def _of_lists(phone: Phone) -> dict[str, object]:
+    return {type: phone.told(type) for type in ("township", "department", "event_class", "item", "delegation", "place")}
+
+
+def test_a_pull_that_broke_off_goes_on_from_its_last_page_and_what_has_not_changed_is_not_told(ground: Ground) -> None:
+    whole, cut = ground.phone("whole", page_changes=100), ground.phone("cut", page_changes=100)
+    for phone in (whole, cut):
+        phone.sign_in()
+    whole.line, cut.line = Counting(ground.server), Counting(ground.server, lost=4)
+    whole.pull()
+    with pytest.raises(Refused):
+        cut.pull()
+    restarted = ground.phone("cut", page_changes=100)
+    restarted.line = cut.line
+    restarted.pull()
+    assert _of_lists(restarted) == _of_lists(whole)
+    assert len(cut.line.statuses) == len(whole.line.statuses) + 1 > 6
+    restarted.pull()
+    assert cut.line.statuses[-1] == 304
+
+
+def test_a_pull_over_a_bad_network_tells_the_same(ground: Ground) -> None:
+    whole = ground.phone("whole")
+    whole.sign_in()
+    whole.pull()
+    cut_off = [Trouble(cut_answer_after=500), FINE, SWALLOWED, REPEATED, Trouble(cut_answer_after=5_000)]
+    phone = ground.phone(line=ground.network(FINE, *cut_off), page_changes=300)
+    phone.sign_in()
+    phone.pull()
+    assert _of_lists(phone) == _of_lists(whole)
+    assert len(phone.told("item")) > 50
+
+
 # ---------------------------------------------------------------- keeping and forgetting
 
 
