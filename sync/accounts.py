@@ -35,6 +35,7 @@ from sync.models import (
     FIELD_ROLES,
     ROLES,
     Account,
+    Desk,
     Installation,
     Permit,
     Posting,
@@ -257,8 +258,11 @@ def sign_in(session: Session, attempt: Attempt, install_id: uuid.UUID, app: str 
     """A new token family on this installation, which from now on this account holds; earlier ones of this account on it
     end. Those of others stand: what they have left on the phone goes out with their own tokens.
 
-    Raises BadCredentials if the password was changed while it was checked; AccountDisabled, InstallRevoked.
+    Raises BadCredentials if the password was changed while it was checked; AccountDisabled; InstallRevoked, also of a
+    desk, whose counters no phone may move.
     """
+    if session.scalar(select(Desk.install_id).where(Desk.install_id == install_id)) is not None:
+        raise InstallRevoked
     still = select(Account.password_hash).where(Account.id == attempt.account_id).with_for_update()
     if session.scalar(still) != attempt.password_hash:
         raise BadCredentials

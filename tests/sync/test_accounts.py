@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from sync import accounts
-from sync.models import Account, Installation, Posting, SignInFailures, TokenFamily, begin_write
+from sync.models import Account, Desk, Installation, Posting, SignInFailures, TokenFamily, begin_write
 from sync.problems import (
     AccountDisabled,
     AccountInvalid,
@@ -298,6 +298,19 @@ def test_a_revoked_installation_can_neither_go_on_nor_be_signed_in_on_by_anyone(
             sign_in(session, name, now)
         session.rollback()
     assert session.get_one(Installation, PHONE).account_id == grant.who.account_id
+
+
+def test_nobody_signs_in_on_a_desk(session: Session, officer: str, now: dt.datetime) -> None:
+    holder = sign_in(session, officer, now).who.account_id
+    begin_write(session)
+    session.add(Desk(account_id=holder, install_id=PHONE))
+    accounts.add(session, "li", PASSWORD, full_name="李", role="officer", now=now)
+    session.commit()
+    for name in ("li", officer):
+        with pytest.raises(InstallRevoked):
+            sign_in(session, name, now)
+        session.rollback()
+    assert session.get_one(Installation, PHONE).account_id == holder
 
 
 def test_a_new_password_ends_every_sign_in(session: Session, officer: str, now: dt.datetime) -> None:
