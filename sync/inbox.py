@@ -62,22 +62,25 @@ def waiting_operation(who: SignedIn, operation_id: uuid.UUID, now: dt.datetime) 
     )
 
 
-def in_charge(who: SignedIn, now: dt.datetime) -> ColumnElement[bool]:
+def in_charge(
+    who: SignedIn, now: dt.datetime, record: Any = Operation.record_id, officer: Any = Operation.officer_id
+) -> ColumnElement[bool]:
     """True for the operations that this account may decide on: a supervisor those of records of the townships and,
-    where no record is filed, those that officers posted there have sent; a reviewer all."""
+    where no record is filed, those that officers posted there have sent; a reviewer all. Or for one operation that is
+    no row yet, by the ids of its record and its officer."""
     if who.role in DISTRICT_ROLES:
         return true()
     codes, theirs = sorted(who.townships), posted(who, now)
     if not codes:
         return false()
     # each looked up once and as a scalar: PostgreSQL would hash whole tables for an EXISTS
-    filed = (_township_of(model) for model in KINDS.values())
-    return func.coalesce(*filed, case((Operation.officer_id.in_(theirs), codes[0]))).in_(codes)
+    filed = (_township_of(model, record) for model in KINDS.values())
+    return func.coalesce(*filed, case((officer.in_(theirs), codes[0]))).in_(codes)
 
 
-def _township_of(model: Any) -> Any:
+def _township_of(model: Any, record: Any) -> Any:
     """Where the record of an operation is filed, if it is of this kind."""
-    return select(model.township_code).where(model.id == Operation.record_id).correlate(Operation).scalar_subquery()
+    return select(model.township_code).where(model.id == record).correlate(Operation).scalar_subquery()
 
 
 # ---------------------------------------------------------------- looking at one

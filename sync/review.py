@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from sqlalchemy import select
+from sqlalchemy import literal, select
 from sqlalchemy.orm import Session
 
 from sync import journal, shapes, standing, wire
 from sync.clock import Arrival, Stamp, occurred
 from sync.enforcement import Lists
-from sync.inbox import clashes, may_decide_on, told, waiting_operation
+from sync.inbox import clashes, in_charge, may_decide_on, told, waiting_operation
 from sync.journal import Change, decision_evidence, record_change
 from sync.models import (
     Account,
@@ -320,7 +320,10 @@ def _keep_decision(
 
 
 def _repair(session: Session, sitting: Sitting, row: Columns, said: Mapping[str, Any]) -> None:
-    """The corrected operation is live, as if its officer had sent it like that; it has an id of its own."""
+    """The corrected operation is live, as if its officer had sent it like that; it has an id of its own.
+
+    Raises DecisionInvalid if it would be about a record that isn't this account's to decide on.
+    """
     if said["operation"] is None:
         raise EnvelopeInvalid(errors=[{"pointer": "/operation", "code": "required"}])
     stored: Operation = row.Operation
@@ -332,9 +335,17 @@ def _repair(session: Session, sitting: Sitting, row: Columns, said: Mapping[str,
     whose = (stored.officer_id, row.username, stored.install_id, stored.batch_id)
     incoming = _incoming(sitting, whose, arrival_of(row), decided=False)
     operation = _read(corrected)
+    _demand_charge(session, sitting, operation, stored.officer_id)
     taken = _settled(session, incoming, operation)
     _keep_decision(session, sitting, row, said, operation, taken)
     conclude(session, replace(incoming, arrival=_here(sitting)), [operation], taken, now=sitting.now)
+
+
+def _demand_charge(session: Session, sitting: Sitting, operation: wire.Operation, officer_id: int) -> None:
+    """Nothing, if this account would be in charge of the operation, had its officer sent it."""
+    record, officer = literal(operation.record, Operation.id.type), literal(officer_id)
+    if not session.scalar(select(in_charge(sitting.who, sitting.now, record, officer))):
+        raise DecisionInvalid(problem=wire.problem("not-yours"))
 
 
 def _resolve(session: Session, sitting: Sitting, row: Columns, said: Mapping[str, Any]) -> None:

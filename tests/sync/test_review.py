@@ -44,6 +44,7 @@ from tests.sync.days import (
     batch,
     codes,
     incident,
+    operation,
     outcomes,
     patrol,
     push,
@@ -56,6 +57,8 @@ from tests.sync.test_in_flight import at_once as one_during_the_other
 from tests.sync.test_in_flight import sending
 
 Sent = dict[str, Any]
+#: In 益农镇's box of `tests/builders.py`.
+IN_YINONG = {"lon": 120.56, "lat": 30.18, "accuracy_m": 12, "crs": "wgs84", "source": "gps"}
 PHOTO: Sent = {"sha256": "ab" * 32, "bytes": 3, "type": "image/jpeg"}
 DAY = dt.timedelta(days=1)
 
@@ -670,6 +673,48 @@ def test_a_repair_does_not_let_an_officer_change_the_record_of_another(
     with pytest.raises(DecisionInvalid) as refused:
         on_operation(session, supervisor, theirs["op"], "repair", now, operation=theirs)
     assert refused.value.details["problem"]["code"] == "not-yours"
+
+
+@pytest.mark.parametrize("change", ["amend", "void", "amend into the own township", "track"])
+def test_a_repair_is_no_way_to_a_record_of_another_township(
+    session: Session,
+    supervisor: SignedIn,
+    reviewer: SignedIn,
+    officer: SignedIn,
+    day: tuple[Sent, ...],
+    now: dt.datetime,
+    change: str,
+) -> None:
+    there = patrol(township=YINONG) | {"fix": IN_YINONG}
+    bad = incident(day[0], items=["NOPE"])
+    push(session, officer, batch(officer, there, bad), now)
+    corrected = {
+        "amend": amend(there, 1, purpose="x"),
+        "void": void(there),
+        "amend into the own township": amend(there, 1, township=GUALI),
+        "track": operation(
+            "track.append", uuid.UUID(there["record"]), body={"crs": "wgs84", "points": [[120.56, 30.18, None, 5]]}
+        ),
+    }[change]
+    with pytest.raises(DecisionInvalid) as refused:
+        on_operation(session, supervisor, bad["op"], "repair", now, operation=corrected)
+    assert refused.value.details["problem"]["code"] == "not-yours"
+    assert one(session, reviewer, there)["version"] == 1
+    assert looked_at(session, supervisor, bad["op"], now)["decision"] is None
+
+
+def test_who_is_in_charge_by_a_record_repairs_what_is_about_it_and_nothing_else(
+    session: Session, elsewhere: SignedIn, officer: SignedIn, day: tuple[Sent, ...], now: dt.datetime
+) -> None:
+    there = patrol(township=YINONG) | {"fix": IN_YINONG}
+    bad = amend(there, 1, purpose=5)
+    push(session, officer, batch(officer, there, bad), now)
+    for other in (amend(day[0], 1, purpose="x"), patrol()):
+        with pytest.raises(DecisionInvalid):
+            on_operation(session, elsewhere, bad["op"], "repair", now, operation=other)
+    told = on_operation(session, elsewhere, bad["op"], "repair", now, operation=amend(there, 1, purpose="x"))
+    assert told["decision"]["operation"]["outcome"] == "applied"
+    verified(session)
 
 
 def test_what_waited_for_a_repaired_operation_joins_it(
