@@ -282,8 +282,8 @@ def decide_operation(session: Session, sitting: Sitting, operation_id: uuid.UUID
     """The operation with what was decided on it.
 
     Raises NotFound if it isn't this account's to decide on, EnvelopeInvalid where a part of the decision is missing,
-    DecidedMeanwhile if it is decided or has joined, or its record has another version than the decider saw,
-    DecisionInvalid if this can't be decided on it.
+    DecidedMeanwhile if it is decided or has joined, or it or its record is not as the decider saw it, DecisionInvalid
+    if this can't be decided on it.
     """
     _demand_words(said)
     asked = waiting_operation(sitting.who, operation_id, sitting.now).with_for_update(of=Operation)
@@ -291,7 +291,8 @@ def decide_operation(session: Session, sitting: Sitting, operation_id: uuid.UUID
     if row is None:
         raise NotFound
     stored: Operation = row.Operation
-    if stored.outcome == "applied" or session.get(Decision, operation_id) is not None:
+    is_open = stored.outcome != "applied" and session.get(Decision, operation_id) is None
+    if not is_open or said["outcome"] not in (None, stored.outcome):
         raise DecidedMeanwhile(**told(session, row))
     allowed = standing.decisions_on(stored.outcome, stored.received_at, sitting.now)
     if said["action"] not in allowed:
@@ -410,6 +411,10 @@ def _locked_record(session: Session, stored: Operation) -> Mapping[str, Any] | N
 def _dismiss(session: Session, sitting: Sitting, row: Columns, said: Mapping[str, Any]) -> None:
     """The operation has no effect, ever. One that waited no longer does: it is sworn to like a release."""
     taken, stored = Taken(), row.Operation
+    if stored.outcome == "conflict" and said["version"] is not None:
+        record = _locked_record(session, stored)
+        if record is None or record["version"] != said["version"]:
+            raise DecidedMeanwhile(**told(session, row))
     if stored.outcome == "held":
         verdict = Verdict("quarantined", problem=wire.problem("dismissed"))
         update_rows(session, Operation, [outcome_row(stored.id, verdict)])

@@ -476,12 +476,14 @@ class ApprovalsShape(Shape):
     comment = Text(LONGEST_COMMENT, pattern=_SOMETHING, allow_none=True, load_default=None)
 
 
-#: What is decided on an operation that waits for a person. A repair brings the corrected `operation`; a resolution the
-#: `version` of the record it is about, and a choice for each of the `fields` that clash.
+#: What is decided on an operation that waits for a person. `outcome` is the one its decider saw, where told. A repair
+#: brings the corrected `operation`; a resolution the `version` of the record, and a choice for each of the `fields`
+#: that clash; who dismisses a conflict may tell the `version` too.
 OperationDecisionShape = Shape.from_dict(
     {
         "action": Text(10, one_of=("repair", "resolve", "dismiss"), required=True),
         "comment": Text(LONGEST_COMMENT, pattern=_SOMETHING, allow_none=True, load_default=None),
+        "outcome": Text(12, one_of=("quarantined", "conflict", "held"), allow_none=True, load_default=None),
         "operation": Anything(allow_none=True, load_default=None),
         "version": Whole(1, 2**31 - 1, allow_none=True, load_default=None),
         "fields": Choices(load_default=dict),

@@ -941,6 +941,8 @@ def test_a_resolution_on_a_record_that_moved_on_is_refused_with_how_it_is(
     fields = {"description": "yours", "items": "live"}
     with pytest.raises(DecidedMeanwhile) as refused:
         on_operation(session, supervisor, clash["op"], "resolve", now, version=2, fields=fields)
+    with pytest.raises(DecidedMeanwhile):
+        on_operation(session, supervisor, clash["op"], "dismiss", now, version=2)
     told = refused.value.details
     live = {clashing["field"]: clashing["live"] for clashing in told["fields"]}
     assert (told["record_version"], live["description"]) == (3, "戊" if meanwhile == "amended" else "甲")
@@ -979,6 +981,17 @@ def test_a_dismissed_operation_has_no_effect_and_is_told_to_its_phone(
     assert push(session, officer, batch(officer, other), now)["joined"] == []
     assert session.get(Incident, uuid.UUID(late["record"])) is None
     verified(session)
+
+
+def test_what_has_become_something_else_than_was_seen_is_not_dismissed(
+    session: Session, supervisor: SignedIn, officer: SignedIn, now: dt.datetime
+) -> None:
+    late = incident(patrol())
+    push(session, officer, batch(officer, late), now)
+    with pytest.raises(DecidedMeanwhile) as refused:
+        on_operation(session, supervisor, late["op"], "dismiss", now + 6 * DAY, outcome="conflict")
+    assert refused.value.details["outcome"] == "held"
+    assert on_operation(session, supervisor, late["op"], "dismiss", now + 6 * DAY, outcome="held")["decision"]
 
 
 def test_what_may_still_join_by_itself_is_not_dismissed(
