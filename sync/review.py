@@ -292,7 +292,7 @@ def decide_operation(session: Session, sitting: Sitting, operation_id: uuid.UUID
         raise NotFound
     stored: Operation = row.Operation
     is_open = stored.outcome != "applied" and session.get(Decision, operation_id) is None
-    if not is_open or said["outcome"] not in (None, stored.outcome):
+    if not is_open or said.get("outcome", stored.outcome) != stored.outcome:
         raise DecidedMeanwhile(**told(session, row))
     allowed = standing.decisions_on(stored.outcome, stored.received_at, sitting.now)
     if said["action"] not in allowed:

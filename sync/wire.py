@@ -483,7 +483,7 @@ OperationDecisionShape = Shape.from_dict(
     {
         "action": Text(10, one_of=("repair", "resolve", "dismiss"), required=True),
         "comment": Text(LONGEST_COMMENT, pattern=_SOMETHING, allow_none=True, load_default=None),
-        "outcome": Text(12, one_of=("quarantined", "conflict", "held"), allow_none=True, load_default=None),
+        "outcome": Text(12, one_of=("quarantined", "conflict", "held")),
         "operation": Anything(allow_none=True, load_default=None),
         "version": Whole(1, 2**31 - 1, allow_none=True, load_default=None),
         "fields": Choices(load_default=dict),

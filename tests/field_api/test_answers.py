@@ -53,6 +53,7 @@ STATUS_BY_CODE = {
     "upload-offset": 409,
     "upload-busy": 423,
     "cursor-expired": 410,
+    "permit-invalid": 401,
     "decided-meanwhile": 409,
     "decision-invalid": 422,
     "idempotency-key-reused": 422,
