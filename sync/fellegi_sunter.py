@@ -7,7 +7,6 @@ same. What a side does not say has no level and weighs nothing.
 
 Pieces that tell the same thing twice (a vendor's name and phone) share a facet: of these the strongest piece for it and
 the strongest against it count, and the others weigh nothing, because the sum holds for independent evidence only.
-And no single piece may carry a pair over a score of 0.9: it weighs at most what is missing for that.
 
 Which pieces there are and what they compare is not known here: `likeness` brings records, `vendors` vendors. Weights
 are learned in `estimation`.
@@ -21,10 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-#: No single piece of evidence makes it more probable than this that two things are one.
-MOST_OF_ONE_PIECE = 0.9
 #: Digits of a bit that weights are given with: what is shown adds up to what is decided.
 _DIGITS = 2
 #: Far below the last digit: what adding floats may be off.
@@ -50,8 +47,7 @@ def bits_of(score: float) -> float:
     return math.log2(score / (1 - score))
 
 
-@dataclass(frozen=True, slots=True)
-class Chance:
+class Chance(NamedTuple):
     """How often a level comes up among pairs that are the same (m), and among those that are not (u)."""
 
     m: float
@@ -72,10 +68,13 @@ class Piece:
 class Scale:
     """What pairs of one kind are weighed with; `share` of the pairs that are weighed at all are the same.
 
+    No piece alone carries a pair over the score `alone`: it weighs at most what the prior lacks for that.
+
     Pieces stand in the order in which they are compared: cheap ones first, those of one facet side by side.
     """
 
     share: float
+    alone: float
     pieces: tuple[Piece, ...]
     reason: str
 
@@ -90,7 +89,7 @@ class Scale:
         return {piece.name: {level: self._bits(piece.levels[level]) for level in piece.levels} for piece in self.pieces}
 
     def _bits(self, chance: Chance) -> float:
-        most = math.floor((bits_of(MOST_OF_ONE_PIECE) - self.prior) * 100) / 100
+        most = math.inf if self.alone == 1 else math.floor((bits_of(self.alone) - self.prior) * 100) / 100
         return min(round(math.log2(chance.m / chance.u), _DIGITS), most)
 
     @cached_property
@@ -107,11 +106,18 @@ class Scale:
         self, comparators: Comparators[Thing], one: Thing, other: Thing, least_bits: float
     ) -> float | None:
         """What the pair weighs, in bits; `None` as soon as it can't come to `least_bits` any more."""
-        total, least_bits = self.prior, least_bits - _FLOAT_NOISE
+        return self._weight(lambda name: comparators[name](one, other), least_bits - _FLOAT_NOISE)
+
+    def weight(self, levels: Levels) -> float:
+        """What a pair with these levels weighs, in bits."""
+        return self._weight(levels.get, -math.inf) or 0.0
+
+    def _weight(self, level_of: Callable[[str], str | None], least_bits: float) -> float | None:
+        total = self.prior
         for pieces, rest in self._facets:
             most = least = 0.0
             for name, bits in pieces:
-                level = comparators[name](one, other)
+                level = level_of(name)
                 if level is not None:
                     weight = bits[level]
                     if weight > most:
@@ -132,10 +138,6 @@ class Scale:
         """What each of these pieces counts for, in bits; with the prior they add up to what the pair weighs."""
         facets = ({name: bits[levels[name]] for name, bits in pieces if name in levels} for pieces, _ in self._facets)
         return {name: weight for told in facets if told for name, weight in _counted(told).items()}
-
-    def weight(self, levels: Levels) -> float:
-        """What a pair with these levels weighs altogether, in bits."""
-        return round(self.prior + sum(self.weights(levels).values()), _DIGITS)
 
 
 def _counted(told: Mapping[str, float]) -> dict[str, float]:
@@ -166,13 +168,13 @@ def read_table(told: Mapping[str, Any]) -> Table:
 
 
 def _scale(told: Mapping[str, Any]) -> Scale:
-    if not 0 < told["share"] < 1:
-        raise ValueError(f"the share of pairs that are the same is {told['share']}")
+    if not 0 < told["share"] < told["alone"] <= 1:
+        raise ValueError(f"the share of pairs that are the same is {told['share']}, of those alone {told['alone']}")
     pieces = tuple(_piece(piece) for piece in told["pieces"])
     facets = [facet for facet, _ in groupby(pieces, attrgetter("facet"))]
     if len({piece.name for piece in pieces}) < len(pieces) or len(set(facets)) < len(facets):
         raise ValueError(f"a piece stands twice, or away from the others of its facet: {facets}")
-    return Scale(told["share"], pieces, str(told["reason"]))
+    return Scale(told["share"], told["alone"], pieces, str(told["reason"]))
 
 
 def _piece(told: Mapping[str, Any]) -> Piece:
@@ -195,7 +197,7 @@ def _written(scale: Scale) -> dict[str, Any]:
         | {"levels": {level: [chance.m, chance.u] for level, chance in piece.levels.items()}}
         for piece in scale.pieces
     ]
-    return {"share": scale.share, "reason": scale.reason, "pieces": pieces}
+    return {"share": scale.share, "alone": scale.alone, "reason": scale.reason, "pieces": pieces}
 
 
 def check_known(scale: Scale, known: Mapping[str, Collection[str]]) -> None:

@@ -46,6 +46,8 @@ ROUND_S, HOURS_S = 2_700.0, 10_800.0
 SAME_PICTURE_BITS = 10
 #: A dHash with fewer bits of one kind is of a picture without detail (a wall, the night) and tells nothing. ESTIMATE.
 PLAIN_BITS = 8
+#: What may resemble each other, each among its own kind.
+KINDS = ("patrol", "incident", "warning")
 #: Characters of a text that evidence shows.
 _SHOWN = 120
 
@@ -80,16 +82,17 @@ class Sketch:
     content: bytes = b""
 
 
+#: What evidence shows: what both say, that of the smaller id first, or figures by their names.
+Values = tuple[Any, Any] | Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One piece of evidence: at which level two records agree in it, and how many bits that counts for.
-
-    `values` are what both say, that of the smaller id first, or figures by their names.
-    """
+    """One piece of evidence: at which level two records agree in it, what they say, how many bits that counts for."""
 
     name: str
     level: str
-    values: tuple[Any, Any] | Mapping[str, Any]
+    values: Values
     weight: float
 
 
@@ -103,6 +106,19 @@ class Likeness:
     version: str
 
 
+#: Names the level at which two records agree; `None` where either says nothing.
+_Level = Callable[[Sketch, Sketch], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What is compared: how a level is found, which levels there are, and what evidence shows for it."""
+
+    level: _Level
+    levels: tuple[str, ...]
+    values: Callable[[Sketch, Sketch], Values]
+
+
 # ---------------------------------------------------------------- where and when
 
 
@@ -113,7 +129,7 @@ def _apart_m(one: Sketch, other: Sketch) -> float | None:
 
 
 def _error_m(one: Sketch, other: Sketch) -> float:
-    """The combined error of both positions, m: their accuracies, and that people don't stand on each other's feet."""
+    """The combined error of both positions, m; people who write down one stall stand beside each other besides."""
     return math.hypot(_accuracy_m(one), _accuracy_m(other), STANDING_M)
 
 
@@ -132,16 +148,20 @@ def _distance(one: Sketch, other: Sketch) -> str | None:
     if apart_m > BESIDE * error_m:
         return "shifted" if SHIFT_FROM_M < apart_m < SHIFT_UNTIL_M and _shifted(one, other, error_m) else "beyond"
     grain = "fine" if error_m <= FINE_M else "rough" if error_m <= ROUGH_M else "vague"
-    return f"{'within' if apart_m <= WITHIN * error_m else 'beside'}-{grain}"
+    return f"within-{grain}" if apart_m <= WITHIN * error_m else f"beside-{grain}"
 
 
 def _shifted(one: Sketch, other: Sketch, error_m: float) -> bool:
-    """Whether they agree once one of them is taken for GCJ-02 that was declared as WGS 84."""
-    return any(
+    """Whether they agree once one of them, declared as WGS 84, is taken for GCJ-02."""
+    nearest_m = min(
         distance_m(*wgs84_from_gcj02(first.lon or 0.0, first.lat or 0.0), second.lon or 0.0, second.lat or 0.0)
-        <= WITHIN * error_m
         for first, second in ((one, other), (other, one))
     )
+    return nearest_m <= WITHIN * error_m
+
+
+def _distance_figures(one: Sketch, other: Sketch) -> Values:
+    return {"distance_m": round(_apart_m(one, other) or 0.0, 1), "error_m": round(_error_m(one, other), 1)}
 
 
 def _apart_s(one: Sketch, other: Sketch) -> float:
@@ -149,7 +169,7 @@ def _apart_s(one: Sketch, other: Sketch) -> float:
 
 
 def _error_s(one: Sketch, other: Sketch) -> float | None:
-    """How far off their difference may be, s: nothing on one installation, whose clock was off for both."""
+    """How far off the difference of their times may be, s: nothing on one installation, whose clock was off alike."""
     if one.occurred_error_ms is None or other.occurred_error_ms is None:
         return None
     if one.install_id == other.install_id:
@@ -158,6 +178,7 @@ def _error_s(one: Sketch, other: Sketch) -> float | None:
 
 
 def _time(one: Sketch, other: Sketch) -> str | None:
+    """Agreement of times that may be far off says little, so the level also tells how far."""
     error_s = _error_s(one, other)
     if error_s is None:
         return None
@@ -172,6 +193,10 @@ def _time(one: Sketch, other: Sketch) -> str | None:
     return "round" if gap_s <= ROUND_S else "hours" if gap_s <= HOURS_S else "later"
 
 
+def _time_figures(one: Sketch, other: Sketch) -> Values:
+    return {"apart_s": round(_apart_s(one, other), 1), "error_s": _error_s(one, other)}
+
+
 # ---------------------------------------------------------------- who
 
 
@@ -181,23 +206,7 @@ def _officer(one: Sketch, other: Sketch) -> str:
     return "other-same-patrol" if one.patrol_id is not None and one.patrol_id == other.patrol_id else "other"
 
 
-def _incident(one: Sketch, other: Sketch) -> str | None:
-    if one.incident_id is None or other.incident_id is None:
-        return None
-    return "same" if one.incident_id == other.incident_id else "other"
-
-
 # ---------------------------------------------------------------- what
-
-
-def _equality(of: Callable[[Sketch], Any]) -> Callable[[Sketch, Sketch], str | None]:
-    def level(one: Sketch, other: Sketch) -> str | None:
-        mine, theirs = of(one), of(other)
-        if not mine or not theirs:
-            return None
-        return "equal" if mine == theirs else "differs"
-
-    return level
 
 
 def _item(one: Sketch, other: Sketch) -> str | None:
@@ -205,7 +214,7 @@ def _item(one: Sketch, other: Sketch) -> str | None:
         return None
     if one.items == other.items:
         return "equal"
-    return "disjoint" if one.items.isdisjoint(other.items) else "overlap"
+    return "differs" if one.items.isdisjoint(other.items) else "overlap"
 
 
 def _photo(one: Sketch, other: Sketch) -> str | None:
@@ -231,49 +240,71 @@ def _picture(one: Sketch, other: Sketch) -> str | None:
     return "close" if bits <= SAME_PICTURE_BITS else "differs"
 
 
-def _told(key: str, level: Callable[[str | None, str | None], str | None]) -> Callable[[Sketch, Sketch], str | None]:
-    return lambda one, other: level(one.vendor.get(key), other.vendor.get(key))
+def _equality(of: Callable[[Sketch], Any], show: Callable[[Any], str] = str) -> Compared:
+    """Equal or not; nothing where either says nothing."""
+
+    def level(one: Sketch, other: Sketch) -> str | None:
+        mine, theirs = of(one), of(other)
+        if not mine or not theirs:
+            return None
+        return "equal" if mine == theirs else "differs"
+
+    return Compared(level, ("equal", "differs"), lambda one, other: (show(of(one)), show(of(other))))
 
 
-#: What is compared, and at which levels two records may agree in it.
-COMPARATORS: Comparators[Sketch] = {
-    "time": _time,
-    "distance": _distance,
-    "officer": _officer,
-    "incident": _incident,
-    "item": _item,
-    "event_class": _equality(lambda sketch: sketch.event_class),
-    "photo": _photo,
-    "picture": _picture,
-    "vendor": _equality(lambda sketch: sketch.vendor_id),
-    "vendor_phone": _told("phone", phone_level),
-    "vendor_plate": _told("plate", plate_level),
-    "vendor_stall": _told("stall", stall_level),
-    "vendor_name": _told("name", name_level),
-    "content": _equality(lambda sketch: sketch.content),
-    "text": lambda one, other: text_level(one.text, other.text),
-}
-LEVELS: Mapping[str, tuple[str, ...]] = {
-    "time": ("same-moment", "within-fine", "within-rough", "within-vague", "talk", "round", "hours", "later"),
-    "distance": (
-        *("same-fix", "within-fine", "within-rough", "within-vague", "beside-fine", "beside-rough", "beside-vague"),
-        *("shifted", "beyond"),
+def _told(key: str, level: Callable[[str | None, str | None], str | None], *levels: str) -> Compared:
+    """What was told of the vendor, by one of the levels of `names`."""
+    return Compared(
+        lambda one, other: level(one.vendor.get(key), other.vendor.get(key)),
+        levels,
+        lambda one, other: (one.vendor.get(key), other.vendor.get(key)),
+    )
+
+
+def _shown(text: str | None) -> str:
+    return (text or "")[:_SHOWN]
+
+
+#: All that is compared.
+EVIDENCE: Mapping[str, Compared] = {
+    "time": Compared(
+        _time,
+        ("same-moment", "within-fine", "within-rough", "within-vague", "talk", "round", "hours", "later"),
+        _time_figures,
     ),
-    "officer": ("reinstalled", "same-installation", "other-same-patrol", "other"),
-    "incident": ("same", "other"),
-    "item": ("equal", "overlap", "disjoint"),
-    "event_class": ("equal", "differs"),
-    "photo": ("equal", "differs"),
-    "picture": ("close", "differs"),
-    "vendor": ("equal", "differs"),
-    "vendor_phone": ("equal", "similar", "differs"),
-    "vendor_plate": ("equal", "similar", "differs"),
-    "vendor_stall": ("equal", "similar", "differs"),
-    "vendor_name": ("equal", "same-sound", "similar", "differs"),
-    "content": ("equal", "differs"),
-    "text": ("equal", "similar", "related", "differs"),
+    "distance": Compared(
+        _distance,
+        (
+            *("same-fix", "within-fine", "within-rough", "within-vague"),
+            *("beside-fine", "beside-rough", "beside-vague", "shifted", "beyond"),
+        ),
+        _distance_figures,
+    ),
+    "officer": Compared(
+        _officer,
+        ("reinstalled", "same-installation", "other-same-patrol", "other"),
+        lambda one, other: (one.officer_id, other.officer_id),
+    ),
+    "incident": _equality(lambda sketch: sketch.incident_id),
+    "item": Compared(
+        _item, ("equal", "overlap", "differs"), lambda one, other: (sorted(one.items), sorted(other.items))
+    ),
+    "event_class": _equality(lambda sketch: sketch.event_class),
+    "photo": Compared(_photo, ("equal", "differs"), lambda one, other: {"equal": sorted(one.photos & other.photos)}),
+    "picture": Compared(_picture, ("close", "differs"), lambda one, other: {"bits": _picture_bits(one, other)}),
+    "vendor": _equality(lambda sketch: sketch.vendor_id),
+    "vendor_phone": _told("phone", phone_level, "equal", "similar", "differs"),
+    "vendor_plate": _told("plate", plate_level, "equal", "similar", "differs"),
+    "vendor_stall": _told("stall", stall_level, "equal", "similar", "differs"),
+    "vendor_name": _told("name", name_level, "equal", "same-sound", "similar", "differs"),
+    "content": _equality(lambda sketch: sketch.content, bytes.hex),
+    "text": Compared(
+        lambda one, other: text_level(one.text, other.text),
+        ("equal", "similar", "related", "differs"),
+        lambda one, other: (_shown(one.text), _shown(other.text)),
+    ),
 }
-
+COMPARATORS: Comparators[Sketch] = {name: compared.level for name, compared in EVIDENCE.items()}
 
 # ---------------------------------------------------------------- the answer
 
@@ -281,8 +312,8 @@ LEVELS: Mapping[str, tuple[str, ...]] = {
 def read_table(told: Mapping[str, Any]) -> Table:
     """The table of weights that `likeness.json` holds. Raises `ValueError` where it does not fit what is compared."""
     table = fellegi_sunter.read_table(told)
-    for kind in ("patrol", "incident", "warning"):
-        check_known(table.scales[kind], LEVELS)
+    for kind in KINDS:
+        check_known(table.scales[kind], {name: compared.levels for name, compared in EVIDENCE.items()})
     return table
 
 
@@ -291,12 +322,12 @@ def likeness(one: Sketch, other: Sketch, table: Table) -> Likeness:
     one, other = sorted((one, other), key=lambda sketch: sketch.id)
     scale = table.scales[one.kind]
     levels = scale.levels(COMPARATORS, one, other)
-    weights = scale.weights(levels)
-    evidence = [Evidence(name, levels[name], _values(name, one, other), weight) for name, weight in weights.items()]
-    evidence.append(Evidence("kind", one.kind, (one.kind, other.kind), scale.prior))
+    evidence = [Evidence("kind", one.kind, (one.kind, other.kind), scale.prior)]
+    for name, counted in scale.weights(levels).items():
+        evidence.append(Evidence(name, levels[name], EVIDENCE[name].values(one, other), counted))
+    evidence.sort(key=lambda piece: (-abs(piece.weight), piece.name))
     weight = scale.weight(levels)
-    strongest_first = sorted(evidence, key=lambda piece: (-abs(piece.weight), piece.name))
-    return Likeness(weight, score_of(weight), tuple(strongest_first), table.version)
+    return Likeness(weight, score_of(weight), tuple(evidence), table.version)
 
 
 def weight_or_none(one: Sketch, other: Sketch, table: Table, least_bits: float) -> float | None:
@@ -307,43 +338,6 @@ def weight_or_none(one: Sketch, other: Sketch, table: Table, least_bits: float) 
     if one.kind != other.kind:
         return None
     return table.scales[one.kind].weight_or_none(COMPARATORS, one, other, least_bits)
-
-
-def _values(name: str, one: Sketch, other: Sketch) -> tuple[Any, Any] | Mapping[str, Any]:
-    if name in _FIGURES:
-        return _FIGURES[name](one, other)
-    of = _SHOWN_OF[name]
-    return of(one), of(other)
-
-
-def _distance_figures(one: Sketch, other: Sketch) -> Mapping[str, Any]:
-    return {"distance_m": round(_apart_m(one, other) or 0.0, 1), "error_m": round(_error_m(one, other), 1)}
-
-
-def _time_figures(one: Sketch, other: Sketch) -> Mapping[str, Any]:
-    return {"apart_s": round(_apart_s(one, other), 1), "error_s": _error_s(one, other)}
-
-
-#: What evidence shows instead of the values of both sides.
-_FIGURES: Mapping[str, Callable[[Sketch, Sketch], Mapping[str, Any]]] = {
-    "time": _time_figures,
-    "distance": _distance_figures,
-    "photo": lambda one, other: {"equal": sorted(one.photos & other.photos)},
-    "picture": lambda one, other: {"bits": _picture_bits(one, other)},
-}
-_SHOWN_OF: Mapping[str, Callable[[Sketch], Any]] = {
-    "officer": lambda sketch: sketch.officer_id,
-    "incident": lambda sketch: str(sketch.incident_id),
-    "item": lambda sketch: sorted(sketch.items),
-    "event_class": lambda sketch: sketch.event_class,
-    "vendor": lambda sketch: str(sketch.vendor_id),
-    "vendor_phone": lambda sketch: sketch.vendor.get("phone"),
-    "vendor_plate": lambda sketch: sketch.vendor.get("plate"),
-    "vendor_stall": lambda sketch: sketch.vendor.get("stall"),
-    "vendor_name": lambda sketch: sketch.vendor.get("name"),
-    "content": lambda sketch: sketch.content.hex(),
-    "text": lambda sketch: (sketch.text or "")[:_SHOWN],
-}
 
 
 # ---------------------------------------------------------------- sent again
@@ -358,25 +352,21 @@ def is_resubmission(one: Sketch, other: Sketch, *, same_incident: bool = False) 
     return (
         one.kind == other.kind
         and one.officer_id == other.officer_id
-        and (one.kind != "warning" or same_incident or _incident(one, other) == "same")
-        and ("equal" in (_photo(one, other), _equal_content(one, other)))
+        and (one.kind != "warning" or same_incident or COMPARATORS["incident"](one, other) == "equal")
         and _within_errors(one, other)
+        and "equal" in (_photo(one, other), COMPARATORS["content"](one, other))
         and not any(COMPARATORS[name](one, other) in against for name, against in _AGAINST.items())
     )
 
 
-#: What two records of one event by one officer never say; "similar" only where a finger slips.
+#: What two records of one event by one officer never say; a finger slips in a phone number or a name, not in a stall's.
 _AGAINST: Mapping[str, frozenset[str]] = {
-    "item": frozenset({"disjoint"}),
+    "item": frozenset({"differs"}),
     "vendor_phone": frozenset({"differs"}),
     "vendor_plate": frozenset({"differs"}),
     "vendor_stall": frozenset({"similar", "differs"}),
     "vendor_name": frozenset({"differs"}),
 }
-
-
-def _equal_content(one: Sketch, other: Sketch) -> str | None:
-    return COMPARATORS["content"](one, other)
 
 
 def _within_errors(one: Sketch, other: Sketch) -> bool:

@@ -12,7 +12,17 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 LAYERS = (
     {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
     | {"names", "fellegi_sunter"},  # how people write; how evidence adds up
-    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
+    {
+        "models",
+        "store",
+        "pictures",
+        "clock",
+        "places",
+        "revisions",
+        "enforcement",
+        "standing",
+        "estimation",
+    },  # kept; decided
     {"wire", "sheets", "journal", "photo_notes", "likeness"},  # what comes in, what is recorded, what resembles
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
     {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
@@ -26,7 +36,7 @@ LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
 DECIDERS = (
     *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
-    *("names", "fellegi_sunter", "likeness"),
+    *("names", "fellegi_sunter", "estimation", "likeness"),
 )
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
