@@ -69,12 +69,28 @@ def _believed(scale: Scale, alike: _Alike) -> Iterator[tuple[tuple[_Level, ...],
 def _piece(piece: Piece, of_same: Mapping[_Level, float], of_other: Mapping[_Level, float]) -> Piece:
     ms = _chances(piece.name, {level: chance.m for level, chance in piece.levels.items()}, of_same)
     us = _chances(piece.name, {level: chance.u for level, chance in piece.levels.items()}, of_other)
-    return replace(piece, levels={level: Chance(ms[level], us[level]) for level in ms})
+    return replace(piece, levels=_falling({level: Chance(ms[level], us[level]) for level in ms}))
 
 
 def _chances(name: str, known: Mapping[str, float], counts: Mapping[_Level, float]) -> dict[str, float]:
     pairs = KNOWN_PAIRS + sum(counts[name, level] for level in known)
     return {level: (counts[name, level] + KNOWN_PAIRS * chance) / pairs for level, chance in known.items()}
+
+
+def _falling(levels: Mapping[str, Chance]) -> dict[str, Chance]:
+    """The chances, with weights that never rise from a level to the next: where they did, neighbours share theirs.
+
+    More agreement never speaks against it, whatever a handful of pairs seems to say (isotonic regression by pooling
+    adjacent violators: Ayer et al. 1955).
+    """
+    pools: list[tuple[list[str], float, float]] = []
+    for level, (m, u) in levels.items():
+        pool = [level]
+        while pools and m * pools[-1][2] > pools[-1][1] * u:
+            above, above_m, above_u = pools.pop()
+            pool, m, u = above + pool, above_m + m, above_u + u
+        pools.append((pool, m, u))
+    return {level: Chance(levels[level].u * m / u, levels[level].u) for pool, m, u in pools for level in pool}
 
 
 def _change(before: Scale, after: Scale) -> float:
