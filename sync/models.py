@@ -498,6 +498,17 @@ def log_indexes(table: str) -> tuple[Index, ...]:
     )
 
 
+#: Tiles to a degree: about 1 km, somewhat more than how far off a position of an unknown system may be.
+TILES_PER_DEGREE = 100
+
+
+def tile_index(table: str) -> Index:
+    """The index behind `around` on PostgreSQL: by tile, then time, so that a busy corner's years are not walked for one
+    afternoon. SQLite goes by time alone."""
+    tiles = (text(f"trunc({axis} * {TILES_PER_DEGREE})") for axis in ("lon", "lat"))
+    return Index(f"ix_{table}_tile", *tiles, "occurred_at").ddl_if(dialect="postgresql")
+
+
 class Patrol(Recorded, Base):
     __tablename__ = "patrols"
     __table_args__ = log_indexes(__tablename__)
@@ -545,7 +556,7 @@ class Vendor(Base):
 
 class Incident(Recorded, Base):
     __tablename__ = "incidents"
-    __table_args__ = log_indexes(__tablename__)
+    __table_args__ = (*log_indexes(__tablename__), tile_index(__tablename__))
 
     patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
     items: Mapped[list[Any]]
@@ -810,6 +821,102 @@ class AnsweredRequest(Base):
     fingerprint: Mapped[bytes]
     at: Mapped[dt.datetime]
     answer: Mapped[bytes | None]
+
+
+# ---------------------------------------------------------------- the same thing twice
+
+
+class Resemblance(Base):
+    """Two records of one kind, or two vendors, that may be the same, `one_id` < `other_id`: `weight` bits speak for it
+    by the table of weights `weights`, for the reasons in `evidence`. Found, never evidence: it may be found anew.
+    """
+
+    __tablename__ = "resemblances"
+    __table_args__ = (
+        Index("ix_resemblances_other", "other_id"),
+        Index("ix_resemblances_best", "kind", "weight", "one_id", "other_id"),
+    )
+
+    one_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    other_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    weight: Mapped[float]
+    evidence: Mapped[list[Any]]
+    weights: Mapped[str] = mapped_column(String(40))
+    found_at: Mapped[dt.datetime]
+
+
+class Grouping(Base):
+    """What a person, or the server by itself (no account), said of records of one kind, or of vendors; never changed,
+    sworn to row by row. They are folded in the order of `ordinal` (`grouping.fold`).
+
+    `action` is `group` (all `records` are one thing), `split` (`records` are not the rest of their group), `apart`
+    (`records` are not each other) or `undo` (the groupings named in `undoes` do not count). `apart` are the pairs that
+    a split or an apart tells apart, each with the weight that they resembled each other by: [one, other, bits].
+    """
+
+    __tablename__ = "groupings"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    ordinal: Mapped[int] = mapped_column(BigInteger, unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    action: Mapped[str] = mapped_column(String(10))
+    records: Mapped[list[Any]]
+    apart: Mapped[list[Any]]
+    undoes: Mapped[list[Any]]
+    reason: Mapped[str]
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[dt.datetime]
+
+
+class GroupingRecord(Base):
+    """A record that a grouping is about."""
+
+    __tablename__ = "grouping_records"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    grouping_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("groupings.id"), primary_key=True)
+
+
+class Grouped(Base):
+    """A record that is one thing with others, by all groupings that count: what lists count once. `group_id` is the
+    smallest id among them."""
+
+    __tablename__ = "grouped"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    group_id: Mapped[uuid.UUID] = mapped_column(Uuid, index=True)
+
+
+class Apart(Base):
+    """Two records that somebody said are not the same, `one_id` < `other_id`, by all groupings that count; and by how
+    many bits they resembled each other then. `None`: not at all."""
+
+    __tablename__ = "apart"
+
+    one_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    other_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    weight: Mapped[float | None]
+
+
+class VendorKey(Base):
+    """Something that a vendor may be known by again, as some record told it: a telephone, a plate, a stall (see
+    `vendors.keys`)."""
+
+    __tablename__ = "vendor_keys"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    vendor_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("vendors.id"), primary_key=True, index=True)
+
+
+class Reappraisal(Base):
+    """A record that is to be looked at again, behind the requests: more is known of its photos, or of its vendor."""
+
+    __tablename__ = "reappraisals"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    since_at: Mapped[dt.datetime]
 
 
 # ---------------------------------------------------------------- the journal
