@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("one_id", sa.Uuid(), nullable=False),
         sa.Column("other_id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
-        sa.Column("weight", sa.Float(), nullable=False),
+        sa.Column("weight", sa.Double(), nullable=False),
         sa.Column("evidence", sa.Text(), nullable=False),
         sa.Column("weights", sa.String(length=40), nullable=False),
         sa.Column("found_at", Instant, nullable=False),
@@ -63,7 +63,7 @@ def upgrade() -> None:
         "apart",
         sa.Column("one_id", sa.Uuid(), nullable=False),
         sa.Column("other_id", sa.Uuid(), nullable=False),
-        sa.Column("weight", sa.Float()),
+        sa.Column("weight", sa.Double()),
         sa.PrimaryKeyConstraint("one_id", "other_id"),
     )
     op.create_table(
