@@ -38,19 +38,23 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    column,
     event,
     exc,
     func,
     insert,
     literal,
+    literal_column,
     select,
     text,
+    true,
     type_coerce,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, FromClause
+from sqlalchemy.types import TypeEngine
 
 #: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
 SQLITE_BUSY_MS = 10_000
@@ -498,15 +502,23 @@ def log_indexes(table: str) -> tuple[Index, ...]:
     )
 
 
-#: Tiles to a degree: about 1 km, somewhat more than how far off a position of an unknown system may be.
+#: A position that may be further off than this lies in no tile of its own, m.
+MOST_ERROR_OF_TILE_M = 60
+#: Tiles to a degree: about 1 km.
 TILES_PER_DEGREE = 100
+#: The tile of those that may lie anywhere around.
+NO_TILE = -1
+#: The tile of a record, as its index has it. By tile, then time, a busy corner's years are not walked for one
+#: afternoon. SQLite goes by time alone: it does not reflect such an index, and holds fewer records.
+TILE = (
+    f"(CASE WHEN error_m <= {MOST_ERROR_OF_TILE_M} THEN trunc(lon * {TILES_PER_DEGREE}) * 100000 + "
+    f"trunc(lat * {TILES_PER_DEGREE}) WHEN error_m > {MOST_ERROR_OF_TILE_M} THEN {NO_TILE} END)"
+)
 
 
-def tile_index(table: str) -> Index:
-    """The index behind `around` on PostgreSQL: by tile, then time, so that a busy corner's years are not walked for one
-    afternoon. SQLite goes by time alone."""
-    tiles = (text(f"trunc({axis} * {TILES_PER_DEGREE})") for axis in ("lon", "lat"))
-    return Index(f"ix_{table}_tile", *tiles, "occurred_at").ddl_if(dialect="postgresql")
+def tile_of(lon: float, lat: float) -> int:
+    """The tile that a position lies in, as the index numbers them."""
+    return int(lon * TILES_PER_DEGREE) * 100_000 + int(lat * TILES_PER_DEGREE)
 
 
 class Patrol(Recorded, Base):
@@ -556,7 +568,11 @@ class Vendor(Base):
 
 class Incident(Recorded, Base):
     __tablename__ = "incidents"
-    __table_args__ = (*log_indexes(__tablename__), tile_index(__tablename__))
+    __table_args__ = (
+        *log_indexes(__tablename__),
+        Index("ix_incidents_vendor", "vendor_id", "occurred_at"),
+        Index("ix_incidents_tile", text(TILE), "occurred_at").ddl_if(dialect="postgresql"),
+    )
 
     patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
     items: Mapped[list[Any]]
@@ -565,7 +581,7 @@ class Incident(Recorded, Base):
     description: Mapped[str | None]
     measures: Mapped[list[str]] = mapped_column(Words)
     designated_place: Mapped[str | None]
-    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"))
     vendor: Mapped[dict[str, Any] | None] = mapped_column(Json)
     parties: Mapped[list[Any]]
     no_penalty_reason: Mapped[str | None]
@@ -590,10 +606,10 @@ class IncidentItem(Base):
 
 class VendorWarning(Recorded, Base):
     __tablename__ = "warnings"
-    __table_args__ = log_indexes(__tablename__)
+    __table_args__ = (*log_indexes(__tablename__), Index("ix_warnings_vendor", "vendor_id", "occurred_at"))
 
     incident: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id"), index=True)
-    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"))
     step: Mapped[str] = mapped_column(String(20))
     text: Mapped[str | None]
     deadline_on: Mapped[dt.date | None]
@@ -1124,6 +1140,31 @@ def among(session: Session, column: Any, values: Iterable[Any]) -> ColumnElement
     process = _bind_processor(column, session.get_bind().dialect)
     listed = orjson.dumps([process(value) if process else value for value in values]).decode()
     return cast(ColumnElement[bool], column.in_(select(func.json_each(listed).table_valued("value").c.value)))
+
+
+def as_rows(session: Session, name: str, **columns: tuple[TypeEngine[Any], Sequence[Any]]) -> FromClause:
+    """Rows of these columns that travel as arrays: one statement for any number of them."""
+    dialect = session.get_bind().dialect
+    if dialect.name == "postgresql":
+        arrays = (literal(list(values), ARRAY(kind)) for kind, values in columns.values())
+        rows = func.unnest(*arrays).table_valued(
+            *(column(each, kind) for each, (kind, _) in columns.items()), name=name
+        )
+        return rows.render_derived()
+    processors = [kind.dialect_impl(dialect).bind_processor(dialect) for kind, _ in columns.values()]
+    told = zip(*(values for _, values in columns.values()), strict=True)
+    listed = [[p(value) if p else value for p, value in zip(processors, row, strict=True)] for row in told]
+    each = func.json_each(orjson.dumps(listed).decode()).table_valued("value").c.value
+    extracted = (func.json_extract(each, f"$[{number}]") for number in range(len(columns)))
+    named = zip(columns.items(), extracted, strict=True)
+    return select(*(type_coerce(part, kind).label(each) for (each, (kind, _)), part in named)).subquery(name)
+
+
+def in_tile(session: Session, tile: ColumnElement[int]) -> ColumnElement[bool]:
+    """True for the incidents of this tile, by its index; on SQLite for all of them."""
+    if session.get_bind().dialect.name != "postgresql":
+        return true()
+    return literal_column(TILE) == tile
 
 
 def within_box(session: Session, model: Any, box: tuple[float, float, float, float]) -> ColumnElement[bool]:
