@@ -1,9 +1,9 @@
 """Decides: what is one thing with what, after everything that was said of it. Pure.
 
 People (and, of what was sent again, the server) say that records are one thing, that some are not the rest of their
-group, that some are not each other; and take such words back. Records themselves never change: which of them are a group
-is nothing but all that was said, in order, without what was taken back. So taking a word back, in whatever order, leads
-to exactly what would be had it never been said.
+group, that some are not each other; and take such words back. Records themselves never change: which of them are a
+group is nothing but all that was said, in order, without what was taken back. So taking a word back, in whatever order,
+leads to exactly what would be had it never been said.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Said:
 
 @dataclass(slots=True)
 class Overlay:
-    """What all that was said comes to: the groups, by each of their records, and the pairs that were told apart, with the
-    bits that spoke for them then; `None`: none did."""
+    """What all that was said comes to: the groups, by each of their records, and the pairs that were told apart, with
+    the bits that spoke for them then; `None`: none did."""
 
     groups: dict[uuid.UUID, frozenset[uuid.UUID]] = field(default_factory=dict)
     apart: dict[Pair, float | None] = field(default_factory=dict)
@@ -62,7 +62,7 @@ def fold(said: Sequence[Said]) -> Overlay:
     overlay = Overlay()
     for each in standing(said):
         if each.action == "group":
-            _join(overlay, each.records)
+            join(overlay, each.records)
         elif each.action == "split":
             _split(overlay, frozenset(each.records))
         overlay.apart |= {(one, other): weight for one, other, weight in each.apart}
@@ -70,7 +70,8 @@ def fold(said: Sequence[Said]) -> Overlay:
     return overlay
 
 
-def _join(overlay: Overlay, records: Iterable[uuid.UUID]) -> None:
+def join(overlay: Overlay, records: Iterable[uuid.UUID]) -> None:
+    """These records are one thing, with all that they were one thing with."""
     joined = frozenset().union(*(overlay.group_of(record) for record in records))
     overlay.groups |= dict.fromkeys(joined, joined)
 

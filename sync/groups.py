@@ -17,6 +17,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from sync import grouping
+from sync.again import look_again_at_vendors
 from sync.grouping import Overlay, Pair, Said
 from sync.journal import Change, decision_evidence, digest_of, item_links, record_change
 from sync.models import (
@@ -69,6 +70,7 @@ def say(session: Session, words: Sequence[Word], *, now: dt.datetime) -> Spoken:
     insert_rows(session, GroupingRecord, named)
     changed = _lay(session, {row["record_id"] for row in named})
     changes = [change for kind, records in changed.items() for change in _told_again(session, kind, records)]
+    look_again_at_vendors(session, _vendors(session, changed), now=now)
     evidence = [decision_evidence("grouping", row, row["id"]) for row in rows]
     return Spoken([row["id"] for row in rows], evidence, changes)
 
@@ -97,7 +99,7 @@ def _rows(session: Session, words: Sequence[Word], now: dt.datetime) -> list[dic
 
 def overlay(session: Session, records: Iterable[uuid.UUID]) -> Overlay:
     """What everything said of these records, and of those they were ever named with, comes to."""
-    return grouping.fold([_said(row) for row in said_of(session, _reached(session, records))])
+    return grouping.fold([as_said(row) for row in said_of(session, _reached(session, records))])
 
 
 def said_of(session: Session, records: Iterable[uuid.UUID]) -> Sequence[Grouping]:
@@ -106,7 +108,8 @@ def said_of(session: Session, records: Iterable[uuid.UUID]) -> Sequence[Grouping
     return session.scalars(select(Grouping).where(Grouping.id.in_(about)).order_by(Grouping.ordinal)).all()
 
 
-def _said(row: Grouping) -> Said:
+def as_said(row: Grouping) -> Said:
+    """A grouping as `grouping` takes it."""
     apart = [(uuid.UUID(one), uuid.UUID(other), weight) for one, other, weight in row.apart]
     return Said(row.id, row.action, [uuid.UUID(i) for i in row.records], apart, {uuid.UUID(i) for i in row.undoes})
 
@@ -126,7 +129,7 @@ def _lay(session: Session, about: Iterable[uuid.UUID]) -> dict[str, list[uuid.UU
     """The records whose group is another now, by kind; all of it is written."""
     reached = _reached(session, about)
     said, before = said_of(session, reached), groups_of(session, reached)
-    after = grouping.fold([_said(row) for row in said])
+    after = grouping.fold([as_said(row) for row in said])
     session.execute(delete(Grouped).where(among(session, Grouped.record_id, reached)))
     session.execute(delete(Apart).where(among(session, Apart.one_id, reached)))
     insert_rows(session, Grouped, _grouped_rows(after))
@@ -167,6 +170,13 @@ def judged(session: Session, pairs: Collection[Pair]) -> set[Pair]:
 # ---------------------------------------------------------------- who is told of it
 
 
+def _vendors(session: Session, changed: Mapping[str, Collection[uuid.UUID]]) -> set[uuid.UUID]:
+    """The vendors who were warned more, or less, often than it seemed: they, or what they did, is one thing."""
+    of = Incident.__table__.c
+    told = select(of.vendor_id).where(among(session, of.id, changed.get("incident", ())), of.vendor_id.is_not(None))
+    return {*changed.get("vendor", ()), *(session.scalars(told) if "incident" in changed else ())}
+
+
 def _told_again(session: Session, kind: str, records: Collection[uuid.UUID]) -> list[Change]:
     """The records as they are: what they are one thing with has changed, they have not."""
     table = MODELS[kind].__table__
@@ -182,7 +192,7 @@ def _told_again(session: Session, kind: str, records: Collection[uuid.UUID]) -> 
 
 def strays(session: Session) -> set[uuid.UUID]:
     """Records that are kept as grouped, or told apart, otherwise than everything said comes to: none, ever."""
-    laid = grouping.fold([_said(row) for row in session.scalars(select(Grouping).order_by(Grouping.ordinal))])
+    laid = grouping.fold([as_said(row) for row in session.scalars(select(Grouping).order_by(Grouping.ordinal))])
     grouped = dict(session.execute(select(Grouped.record_id, Grouped.group_id)).all())
     apart = {(row.one_id, row.other_id): row.weight for row in session.execute(select(Apart.__table__))}
     meant = {row["record_id"]: row["group_id"] for row in _grouped_rows(laid)}

@@ -516,11 +516,6 @@ TILE = (
 )
 
 
-def tile_of(lon: float, lat: float) -> int:
-    """The tile that a position lies in, as the index numbers them."""
-    return int(lon * TILES_PER_DEGREE) * 100_000 + int(lat * TILES_PER_DEGREE)
-
-
 class Patrol(Recorded, Base):
     __tablename__ = "patrols"
     __table_args__ = log_indexes(__tablename__)
@@ -926,11 +921,14 @@ class VendorKey(Base):
 
 
 class Reappraisal(Base):
-    """A record that is to be looked at again, behind the requests: more is known of its photos, or of its vendor."""
+    """A record that is to be looked at again, behind the requests: more is known of its photos, or of its vendor.
+
+    It may stand here more than once, so that whoever asks for it waits for nobody."""
 
     __tablename__ = "reappraisals"
 
-    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid)
     kind: Mapped[str] = mapped_column(String(20))
     since_at: Mapped[dt.datetime]
 
@@ -1142,22 +1140,35 @@ def among(session: Session, column: Any, values: Iterable[Any]) -> ColumnElement
     return cast(ColumnElement[bool], column.in_(select(func.json_each(listed).table_valued("value").c.value)))
 
 
-def as_rows(session: Session, name: str, **columns: tuple[TypeEngine[Any], Sequence[Any]]) -> FromClause:
-    """Rows of these columns that travel as arrays: one statement for any number of them."""
+def as_rows(
+    session: Session, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[Any]]
+) -> FromClause:
+    """A table of these rows, of which there is one at least; they travel as arrays: one statement for any number."""
     dialect = session.get_bind().dialect
     if dialect.name == "postgresql":
-        arrays = (literal(list(values), ARRAY(kind)) for kind, values in columns.values())
-        rows = func.unnest(*arrays).table_valued(
-            *(column(each, kind) for each, (kind, _) in columns.items()), name=name
+        arrays = (
+            literal(list(values), ARRAY(kind))
+            for kind, values in zip(columns.values(), zip(*rows, strict=True), strict=True)
         )
-        return rows.render_derived()
-    processors = [kind.dialect_impl(dialect).bind_processor(dialect) for kind, _ in columns.values()]
-    told = zip(*(values for _, values in columns.values()), strict=True)
-    listed = [[p(value) if p else value for p, value in zip(processors, row, strict=True)] for row in told]
-    each = func.json_each(orjson.dumps(listed).decode()).table_valued("value").c.value
-    extracted = (func.json_extract(each, f"$[{number}]") for number in range(len(columns)))
+        told = func.unnest(*arrays).table_valued(*(column(each, kind) for each, kind in columns.items()), name=name)
+        return told.render_derived()
+    processors = [kind.dialect_impl(dialect).bind_processor(dialect) for kind in columns.values()]
+    listed = [[p(value) if p else value for p, value in zip(processors, row, strict=True)] for row in rows]
+    each_row = func.json_each(orjson.dumps(listed).decode()).table_valued("value").c.value
+    extracted = (func.json_extract(each_row, f"$[{number}]") for number in range(len(columns)))
     named = zip(columns.items(), extracted, strict=True)
-    return select(*(type_coerce(part, kind).label(each) for (each, (kind, _)), part in named)).subquery(name)
+    return select(*(type_coerce(part, kind).label(each) for (each, kind), part in named)).subquery(name)
+
+
+def tiles_around(session: Session, lon: float, lat: float, reach_deg: float) -> list[int]:
+    """The tiles to look through, with `in_tile`, for what lies within so many degrees: on SQLite it is all one."""
+    if session.get_bind().dialect.name != "postgresql":
+        return [NO_TILE]
+    columns, rows = (
+        range(int((degrees - reach_deg) * TILES_PER_DEGREE), int((degrees + reach_deg) * TILES_PER_DEGREE) + 1)
+        for degrees in (lon, lat)
+    )
+    return [NO_TILE, *(column * 100_000 + row for column in columns for row in rows)]
 
 
 def in_tile(session: Session, tile: ColumnElement[int]) -> ColumnElement[bool]:

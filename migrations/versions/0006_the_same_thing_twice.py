@@ -78,10 +78,11 @@ def upgrade() -> None:
     op.create_index("ix_vendor_keys_vendor_id", "vendor_keys", ["vendor_id"])
     op.create_table(
         "reappraisals",
+        sa.Column("id", BigId, nullable=False),
         sa.Column("record_id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("since_at", Instant, nullable=False),
-        sa.PrimaryKeyConstraint("record_id"),
+        sa.PrimaryKeyConstraint("id"),
     )
     for table in ("incidents", "warnings"):
         op.create_index(f"ix_{table}_vendor", table, ["vendor_id", "occurred_at"])
