@@ -10,9 +10,10 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
-    {"problems", "exif", "containers"},  # what may go wrong; what the bytes of a photo say
+    {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
+    | {"names", "fellegi_sunter"},  # how people write; how evidence adds up
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
-    {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
+    {"wire", "sheets", "journal", "photo_notes", "likeness"},  # what comes in, what is recorded, what resembles
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
     {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
     {"installations"},  # what phones owe, and who looks after them
@@ -23,7 +24,10 @@ LAYERS = (
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
-DECIDERS = ("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts")
+DECIDERS = (
+    *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
+    *("names", "fellegi_sunter", "likeness"),
+)
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
