@@ -14,9 +14,10 @@ LAYERS = (
     | {"names", "fellegi_sunter"},  # how people write; how evidence adds up
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
     {"wire", "sheets", "journal", "photo_notes", "likeness"},  # what comes in, what is recorded, what resembles
-    {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
-    {"installations"},  # what phones owe, and who looks after them
+    {"verdicts", "shapes", "vendors"},  # what becomes of an operation; what goes out; who was met before
+    {"patrol_log", "carried"},  # who may see what; what a phone takes along
+    {"vendor_log"},  # what vendors were warned of
+    {"settling", "installations"},  # operations settled; what phones owe, and who looks after them
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},
@@ -26,7 +27,7 @@ LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
 DECIDERS = (
     *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
-    *("names", "fellegi_sunter", "likeness"),
+    *("names", "fellegi_sunter", "likeness", "vendors"),
 )
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}

@@ -1,0 +1,278 @@
+"""Decides: whether a vendor is one who was met before, and which step may come next.
+
+Every phone gives a vendor an id of its own, so one who was met by two officers has two. A vendor is known again by a
+telephone, a plate or a stall, never by the name alone: in a township there is more than one 王伟. What is told of a
+repeat is counted, and the next step proposed from the ladder (education, warning, order to correct, case) by the
+provision of the item. Neither is ever decided here: who is on the spot decides.
+
+Pure. Days are calendar days in Asia/Shanghai.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sync.clock import local_day
+from sync.enforcement import in_force
+from sync.names import (
+    name_level,
+    normal_name,
+    normal_phone,
+    normal_plate,
+    normal_stall,
+    phone_level,
+    plate_level,
+    sound,
+)
+
+Note = dict[str, Any]
+#: What a record tells of a vendor: `name`, `phone`, `stall`, `plate`, as far as they are told.
+Told = Mapping[str, Any]
+
+#: By what a vendor is known again: what the keys begin with.
+KNOWN_AGAIN = ("phone:", "plate:", "stall:")
+#: Characters of a key at most: no telephone, plate, stall or name that means one is longer, and an index takes no more.
+LONGEST_KEY = 100
+_NUMBERED = re.compile("[0-9][a-z]?$")
+#: What so many vendors share is nobody's: a number that is typed where none is known. ESTIMATE.
+MOST_SHARING = 20
+
+
+# ---------------------------------------------------------------- by what a vendor is known
+
+
+def keys(told: Told, township: str | None) -> list[str]:
+    """By what a vendor is known again: `phone:13805710001`, `plate:浙a12345`, `stall:330109113:a12`; never the name.
+
+    A stall is one of a township, and its name ends with a number: half of them sell from a 三轮车.
+    """
+    phone, plate = normal_phone(told.get("phone") or ""), normal_plate(told.get("plate") or "")
+    stall = normal_stall(told.get("stall") or "") if township else None
+    numbered = _NUMBERED.search(stall or "")
+    found = (phone and f"phone:{phone}", plate and f"plate:{plate}", numbered and f"stall:{township}:{stall}")
+    return [key[:LONGEST_KEY] for key in found if key]
+
+
+def name_keys(told: Told, township: str | None) -> list[str]:
+    """By what a vendor of this name is found, which is not to say known: `name:330109113:wjg:wangjianguo`, by sound.
+
+    Of whom nothing but a surname is told there are too many to compare: `surname:330109113:w:wang`.
+    """
+    name = told.get("name") or ""
+    syllables = sound(name).split()
+    if not syllables:
+        return []
+    kind = "name" if len(normal_name(name)) > 1 else "surname"
+    initials = "".join(syllable[0] for syllable in syllables)
+    return [f"{kind}:{township or ''}:{initials}:{''.join(syllables)}"[:LONGEST_KEY]]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a vendor: as first told, where met, and all `keys` that any record gave."""
+
+    id: uuid.UUID
+    name: str | None = None
+    phone: str | None = None
+    stall: str | None = None
+    plate: str | None = None
+    township: str | None = None
+    lon: float | None = None
+    lat: float | None = None
+    error_m: float | None = None
+    keys: frozenset[str] = frozenset()
+
+
+def recognised(told: Known, others: Iterable[Known]) -> dict[uuid.UUID, frozenset[str]]:
+    """Which of these vendors this one is taken for when a note is written, and by what: `phone`, `plate`, `stall`.
+
+    An equal telephone or plate is enough. Stalls are let to others: an equal one counts unless something contradicts.
+    """
+    found = {other.id: _shared(told, other) for other in others}
+    return {id: by for id, by in found.items() if by}
+
+
+def _shared(one: Known, other: Known) -> frozenset[str]:
+    shared = frozenset(key.partition(":")[0] for key in one.keys & other.keys)
+    return shared - {"stall"} if _contradict(one, other) else shared
+
+
+def _contradict(one: Known, other: Known) -> bool:
+    return "differs" in (
+        name_level(one.name, other.name),
+        phone_level(one.phone, other.phone),
+        plate_level(one.plate, other.plate),
+    )
+
+
+# ---------------------------------------------------------------- who was warned before
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A warning as it counts for its vendor. `event` is its incident, or the group that is one with others; `items` are
+    the incident's. One that is not `live` was voided, or is no vendor's any more."""
+
+    id: uuid.UUID
+    vendor_id: uuid.UUID
+    occurred_at: dt.datetime
+    step: str
+    event: uuid.UUID
+    items: frozenset[str] = frozenset()
+    deadline_on: dt.date | None = None
+    response: str | None = None
+    live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What an edition of an item provides: as in the list, with the penalty articles of its provisions in order."""
+
+    item: str
+    first_step: str | None
+    fine_condition: str | None
+    fine_modal: str | None
+    from_on: dt.date | None = None
+    until_on: dt.date | None = None
+    articles: tuple[str, ...] = ()
+
+
+#: The editions of items, newest first, by code.
+Rules = Mapping[str, Sequence[Rule]]
+
+
+def repeat_note(
+    occurred_at: dt.datetime,
+    vendor_id: uuid.UUID,
+    event: uuid.UUID,
+    items: Collection[str],
+    warnings: Sequence[tuple[Warned, Collection[str]]],
+    rules: Rules,
+) -> Note | None:
+    """The note `repeat-vendor` on a record of this vendor and event: how often the vendor was warned before it, when
+    first and last, by what the vendor is known again, and the next step proposed for each of its items.
+
+    `warnings` are those of this vendor and of whom it is taken for, each with by what. Those of one event count once,
+    those of the record's own event not at all. `None` if there are none.
+    """
+    earlier = [(w, by) for w, by in warnings if w.live and w.occurred_at < occurred_at and w.event != event]
+    if not earlier:
+        return None
+    counted, day = [w for w, _ in earlier], local_day(occurred_at)
+    return {
+        "code": "repeat-vendor",
+        "vendor": str(vendor_id),
+        "warnings": count_events(counted),
+        "first_on": local_day(min(w.occurred_at for w in counted)).isoformat(),
+        "last_on": local_day(max(w.occurred_at for w in counted)).isoformat(),
+        "by": sorted({word for _, by in earlier for word in by}),
+        "next_steps": next_steps(items, counted, rules, day, recognisable=True),
+    }
+
+
+def count_events(warnings: Iterable[Warned]) -> int:
+    """In how many events these warnings were given."""
+    return len({w.event for w in warnings})
+
+
+# ---------------------------------------------------------------- which step may come next
+
+
+def next_steps(
+    items: Iterable[str], warnings: Sequence[Warned], rules: Rules, day: dt.date, *, recognisable: bool
+) -> list[Note]:
+    """The next step proposed for each of these items in order, by its edition of that day, else the newest."""
+    editions = {code: rules[code] for code in sorted(set(items)) if rules.get(code)}
+    return [next_step(_in_force(each, day), warnings, day, recognisable=recognisable) for each in editions.values()]
+
+
+def _in_force(editions: Sequence[Rule], day: dt.date) -> Rule:
+    return next((rule for rule in editions if in_force(rule, day)), editions[0])
+
+
+def next_step(rule: Rule, warnings: Sequence[Warned], day: dt.date, *, recognisable: bool) -> Note:
+    """The step that the ladder and the item's provision propose on that day, after these warnings of the vendor.
+
+    Only warnings on the same item count: who was taught about rubbish was not ordered to move a stall. `why` is a code,
+    `articles` the provision's where it provides this very step. `first` says whether this is the first offence
+    (初次违法, which may go without a penalty: 行政处罚法 2021, art. 33): true of a vendor who can be recognised and was
+    never warned; false after a warning on this item; null where nobody can tell, be it after warnings on other items or
+    on none, or of a vendor who is known by name only.
+    """
+    same = [w for w in warnings if rule.item in w.items]
+    step, why = _proposed(rule, same, day)
+    return {
+        "item": rule.item,
+        "step": step,
+        "why": why,
+        "articles": list(rule.articles) if _provides(rule, step) else [],
+        "warnings": count_events(same),
+        "first": False if same else None if warnings or not recognisable else True,
+    }
+
+
+def _proposed(rule: Rule, same: Sequence[Warned], day: dt.date) -> tuple[str, str]:
+    """One rung above what was reached; a rung that the provision does not have is passed over, or not reached."""
+    reached = {w.step for w in same}
+    if not reached:
+        return "education", "nothing-earlier"
+    if reached == {"education"}:
+        return "warning", "taught-before"
+    orders = [w for w in same if w.step == "order_correction"]
+    if not orders and (_orders(rule) or _unfined(rule)):
+        return "order_correction", "warned-before"
+    return _after_order(rule, orders, day)
+
+
+def _orders(rule: Rule) -> bool:
+    return "责令" in (rule.first_step or "")
+
+
+def _unfined(rule: Rule) -> str | None:
+    """Why no case can end with a fine, if none can."""
+    return None if rule.fine_modal in ("可以", "应当") else _UNFINED.get(rule.fine_modal or "", "unclear")
+
+
+#: 无罚款: an order and nothing more. 转致: another law punishes it.
+_UNFINED = {"无罚款": "no-fine", "转致": "other-law"}
+
+
+def _after_order(rule: Rule, orders: Sequence[Warned], day: dt.date) -> tuple[str, str]:
+    """A case only where the item has a fine and its condition is met; what is no condition is met."""
+    if unfined := _unfined(rule):
+        return "order_correction", unfined
+    condition = rule.fine_condition or ""
+    for begins, met, so, else_ in _CONDITIONS:
+        if condition.startswith(begins):
+            return ("case", so) if any(met(order, day) for order in orders) else ("order_correction", else_)
+    if condition:
+        return "order_correction", "condition-for-a-person"
+    return "case", "ordered-before" if orders else "fine-without-order"
+
+
+def _is_overdue(order: Warned, day: dt.date) -> bool:
+    return order.deadline_on is not None and order.deadline_on < day
+
+
+def _is_refused(order: Warned, day: dt.date) -> bool:
+    return order.response == "refused" or _is_overdue(order, day)
+
+
+#: What a fine's condition begins with, what of an earlier order meets it, and why then, and why not yet.
+_CONDITIONS: tuple[tuple[str, Callable[[Warned, dt.date], bool], str, str], ...] = (
+    ("拒不", _is_refused, "order-refused", "order-not-refused"),
+    ("逾期", _is_overdue, "order-overdue", "order-not-overdue"),
+)
+
+
+def _provides(rule: Rule, step: str) -> bool:
+    """Whether the provision itself knows this step: teaching is always allowed and is no provision's."""
+    if step == "case":
+        return True
+    word = {"warning": "警告", "order_correction": "责令"}.get(step)
+    return word is not None and word in (rule.first_step or "")
