@@ -34,6 +34,8 @@ Note = dict[str, Any]
 #: What a record tells of a vendor: `name`, `phone`, `stall`, `plate`, as far as they are told.
 Told = Mapping[str, Any]
 
+#: The code of the note on a record of a vendor who was warned before.
+REPEAT = "repeat-vendor"
 #: By what a vendor is known again: what the keys begin with.
 KNOWN_AGAIN = ("phone:", "plate:", "stall:")
 #: Characters of a key at most: no telephone, plate, stall or name that means one is longer, and an index takes no more.
@@ -165,7 +167,7 @@ def repeat_note(
         return None
     counted, day = [w for w, _ in earlier], local_day(occurred_at)
     return {
-        "code": "repeat-vendor",
+        "code": REPEAT,
         "vendor": str(vendor_id),
         "warnings": count_events(counted),
         "first_on": local_day(min(w.occurred_at for w in counted)).isoformat(),
