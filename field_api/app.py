@@ -26,6 +26,7 @@ from field_api import (
     sign_in,
     storage,
     uploads,
+    yardstick,
 )
 from field_api.settings import Settings
 
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> Flask:
     database.init_app(app, settings)
     storage.init_app(app, settings)
     identity.init_app(app, settings)
+    yardstick.init_app(app, settings)
     api = api_document.init_app(app)
     answers.init_app(app)
     origins.init_app(app, settings)

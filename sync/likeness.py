@@ -358,6 +358,7 @@ def is_resubmission(one: Sketch, other: Sketch, *, same_incident: bool = False) 
     return (
         one.kind == other.kind
         and one.officer_id == other.officer_id
+        and one.install_id != other.install_id
         and (one.kind != "warning" or same_incident or _incident(one, other) == "same")
         and ("equal" in (_photo(one, other), _equal_content(one, other)))
         and _within_errors(one, other)

@@ -12,6 +12,8 @@ depends_on = None
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Instant = sa.DateTime(timezone=True)
+#: Where a record lies, for asking what happened around a place and a time.
+TILE = "(CASE WHEN error_m <= 60 THEN trunc(lon * 100) * 100000 + trunc(lat * 100) WHEN error_m > 60 THEN -1 END)"
 
 
 def upgrade() -> None:
@@ -76,14 +78,17 @@ def upgrade() -> None:
     op.create_index("ix_vendor_keys_vendor_id", "vendor_keys", ["vendor_id"])
     op.create_table(
         "reappraisals",
+        sa.Column("id", BigId, nullable=False),
         sa.Column("record_id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("since_at", Instant, nullable=False),
-        sa.PrimaryKeyConstraint("record_id"),
+        sa.PrimaryKeyConstraint("id"),
     )
+    for table in ("incidents", "warnings"):
+        op.create_index(f"ix_{table}_vendor", table, ["vendor_id", "occurred_at"])
+        op.drop_index(f"ix_{table}_vendor_id", table)  # the new one serves its questions too
     if op.get_bind().dialect.name == "postgresql":
-        tiles = [sa.text(f"trunc({axis} * 100)") for axis in ("lon", "lat")]
-        op.create_index("ix_incidents_tile", "incidents", [*tiles, "occurred_at"])
+        op.create_index("ix_incidents_tile", "incidents", [sa.text(TILE), "occurred_at"])
 
 
 def downgrade() -> None:
@@ -91,5 +96,8 @@ def downgrade() -> None:
     if op.get_bind().scalar(sa.text("SELECT 1 FROM groupings LIMIT 1")):
         raise RuntimeError("What was said of records that are alike is known nowhere else: this is not undone")
     op.drop_index("ix_incidents_tile", "incidents", if_exists=True)
+    for table in ("incidents", "warnings"):
+        op.create_index(f"ix_{table}_vendor_id", table, ["vendor_id"])
+        op.drop_index(f"ix_{table}_vendor", table)
     for table in ("reappraisals", "vendor_keys", "apart", "grouped", "grouping_records", "groupings", "resemblances"):
         op.drop_table(table)
