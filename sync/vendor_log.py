@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import (
     CompoundSelect,
-    Subquery,
+    Select,
     Uuid,
     and_,
     cast,
@@ -130,7 +130,7 @@ def warned_by(state: Mapping[str, Any], incident: Mapping[str, Any]) -> Warned:
 
 
 def repeat_notes(session: Session, asked: Sequence[Asked], unwritten: Sequence[Warned]) -> dict[uuid.UUID, Note]:
-    """The notes `repeat-vendor` that these records earn, by record: at most three queries, none if nobody is asked for.
+    """The notes `repeat-vendor` that these records earn, by record: at most four queries, none if nobody is asked for.
 
     `unwritten` are warnings as they will be written, voided ones too: they stand in for those of the same ids that are
     stored. Their `event` is their incident; which of them are one is looked up here.
@@ -152,7 +152,7 @@ def repeat_notes(session: Session, asked: Sequence[Asked], unwritten: Sequence[W
 
 def later_records(session: Session, warned: Sequence[Warned]) -> list[tuple[str, uuid.UUID]]:
     """(kind, id) of the live records that occurred after these warnings and tell of their vendors, or of whom those may
-    be taken for: what their notes say has changed. Two queries, none for no warnings."""
+    be taken for: what their notes say has changed. Three queries, none for no warnings."""
     if not warned:
         return []
     circle = _circle(session, [], warned)
@@ -233,27 +233,23 @@ def _warned(row: Any) -> Warned:
 
 @dataclass(slots=True)
 class _Circle:
-    """Vendors, and those that they may be taken for: what is known of each, who has each key, what is one with what.
+    """Vendors, and those that they may be taken for: what was said of each, who has each key, what is one with what.
     `nobodys` are keys that too many have."""
 
-    known: dict[uuid.UUID, Known] = field(default_factory=dict)
+    said: dict[uuid.UUID, tuple[str | None, ...]] = field(default_factory=dict)
+    keys: dict[uuid.UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
     holders: dict[str, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
     nobodys: set[str] = field(default_factory=set)
     groups: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
     members: dict[uuid.UUID, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
 
-    def meet(self, known: Known) -> None:
-        """What else is known of a vendor."""
-        before = self.known.get(known.id, known)
-        self.known[known.id] = replace(
-            before,
-            name=before.name or known.name,
-            phone=before.phone or known.phone,
-            plate=before.plate or known.plate,
-            keys=before.keys | known.keys,
-        )
-        for key in known.keys:
-            self.holders[key].add(known.id)
+    def hear(self, id: uuid.UUID, said: Sequence[str | None], known_by: Iterable[str]) -> None:
+        """What else is said of a vendor: name, telephone and plate, and keys."""
+        before = self.said.get(id, said)
+        self.said[id] = tuple(first or then for first, then in zip(before, said, strict=True))
+        for key in known_by:
+            self.keys[id].add(key)
+            self.holders[key].add(id)
 
     def group_of(self, id: uuid.UUID) -> uuid.UUID:
         """What stands for a vendor or record, and for all that are one with it."""
@@ -261,10 +257,9 @@ class _Circle:
 
     def taken_for(self, vendor_id: uuid.UUID) -> dict[uuid.UUID, set[str]]:
         """Who this vendor is, as far as anybody can tell, and by what."""
-        known = self.known.get(vendor_id, Known(vendor_id))
-        sharing = {id for key in known.keys - self.nobodys for id in self._holders(key)} - {vendor_id}
+        sharing = {id for key in self.keys[vendor_id] - self.nobodys for id in self._holders(key)} - {vendor_id}
         found = {vendor_id: {"vendor"}}
-        found |= {id: set(by) for id, by in recognised(known, map(self.known.__getitem__, sharing)).items()}
+        found |= {id: set(by) for id, by in recognised(self._known(vendor_id), map(self._known, sharing)).items()}
         for id, by in list(found.items()):
             for member in self.members.get(self.group_of(id), set()) - {id}:
                 found.setdefault(member, set()).update(by - {"vendor"}, {"group"})
@@ -274,68 +269,72 @@ class _Circle:
         holders = self.holders[key]
         return holders if len(holders) <= MOST_SHARING else set()
 
-
-def _known(asked: Asked) -> Known:
-    told = asked.told or {}
-    says = {name: told.get(name) for name in ("name", "phone", "stall", "plate")}
-    return Known(asked.vendor_id, **says, township=asked.township, keys=frozenset(keys(told, asked.township)))
+    def _known(self, id: uuid.UUID) -> Known:
+        name, phone, plate = self.said.get(id, (None, None, None))
+        return Known(id, name, phone, plate=plate, keys=frozenset(self.keys[id]))
 
 
 def _circle(session: Session, asked: Sequence[Asked], warned: Sequence[Warned]) -> _Circle:
-    """The circle of the vendors of these records and warnings; one query."""
+    """The circle of the vendors of these records and warnings; two queries."""
     circle = _Circle()
     for each in asked:
-        circle.meet(_known(each))
-    ids = circle.known.keys() | {warning.vendor_id for warning in warned}
+        told = each.told or {}
+        circle.hear(each.vendor_id, [told.get(name) for name in _SAID], keys(told, each.township))
+    ids = {each.vendor_id for each in asked} | {warning.vendor_id for warning in warned}
+    for row in session.execute(_said_of(session, ids)):
+        circle.hear(row.id, row[1:4], [row.key] if row.key else [])
     events = {each.incident_id for each in asked} | {warning.event for warning in warned}
-    for row in session.execute(_acquaintance(session, ids, circle.holders.keys(), events)):
+    for row in session.execute(_acquaintance(session, circle.holders.keys(), ids | events)):
         if row.group_id is not None:
             circle.groups[row.id] = row.group_id
             circle.members[row.group_id].add(row.id)
         elif row.id is not None:
-            circle.meet(Known(row.id, row.name, row.phone, plate=row.plate, keys=frozenset({row.key})))
+            circle.hear(row.id, row[1:4], [row.key])
         else:
             circle.nobodys.add(row.key)
     return circle
 
 
-def _acquaintance(
-    session: Session, ids: Collection[uuid.UUID], told: Collection[str], events: Collection[uuid.UUID]
-) -> CompoundSelect[Any]:
-    """Who shares a key with these vendors, or what was told of them: (key, id, name, phone, plate), a key that too many
-    share without an id; and (id, group_id) of all that is one with these, with them, or with these events."""
-    shared = _shared_keys(session, ids, told)
-    holder = and_(VendorKey.key == shared.c.key, shared.c.holders <= MOST_SHARING)
-    sharing = (
-        select(
-            shared.c.key,
-            Vendor.id,
-            Vendor.name,
-            Vendor.phone,
-            Vendor.plate,
-            cast(null(), Uuid()).label("group_id"),
-        )
-        .select_from(shared)
-        .outerjoin(VendorKey, holder)
-        .outerjoin(Vendor, Vendor.id == VendorKey.vendor_id)
-    ).cte("sharing")
-    mine = aliased(Grouped)
-    of_these = or_(among(session, mine.record_id, {*ids, *events}), mine.record_id.in_(select(sharing.c.id)))
-    grouped = select(null(), Grouped.record_id, null(), null(), null(), Grouped.group_id).where(
-        Grouped.group_id.in_(select(mine.group_id).where(of_these))
-    )
-    return union_all(select(sharing), grouped)
+#: What tells vendors at one stall apart.
+_SAID = ("name", "phone", "plate")
 
 
-def _shared_keys(session: Session, ids: Collection[uuid.UUID], told: Collection[str]) -> Subquery:
-    """What these vendors are known by, by what is told now or was told ever, and how many have it."""
+def _said_of(session: Session, ids: Collection[uuid.UUID]) -> Select[Any]:
+    """(id, name, phone, plate, key) of these vendors, a row for each key that they are known by, or one without."""
     again = or_(*(VendorKey.key.startswith(kind) for kind in KNOWN_AGAIN))
-    meant = union(
-        select(VendorKey.key).where(among(session, VendorKey.vendor_id, ids), again),
-        select(VendorKey.key).where(among(session, VendorKey.key, told)),
-    ).subquery()
-    counted = select(VendorKey.key, func.count().label("holders")).where(VendorKey.key.in_(select(meant.c.key)))
-    return counted.group_by(VendorKey.key).subquery("shared")
+    held = select(VendorKey.vendor_id, VendorKey.key).where(among(session, VendorKey.vendor_id, ids), again).subquery()
+    asked = select(Vendor.id, Vendor.name, Vendor.phone, Vendor.plate, held.c.key)
+    return asked.outerjoin(held, held.c.vendor_id == Vendor.id).where(among(session, Vendor.id, ids))
+
+
+def _acquaintance(session: Session, told: Collection[str], ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:
+    """(id, name, phone, plate, key) of who has these keys, without an id where too many have one; and (id, group_id) of
+    all that is one with those, or with these vendors and events.
+
+    The keys travel as one array: what other vendors are known by is found by them, not by reading all.
+    """
+    of_key = func.count().over(partition_by=VendorKey.key), func.row_number().over(partition_by=VendorKey.key)
+    held = (
+        select(VendorKey.key, VendorKey.vendor_id, of_key[0].label("holders"), of_key[1].label("place"))
+        .where(among(session, VendorKey.key, told))
+        .subquery()
+    )
+    few = held.c.holders <= MOST_SHARING
+    said = (Vendor.id, Vendor.name, Vendor.phone, Vendor.plate, held.c.key, cast(null(), Uuid()).label("group_id"))
+    sharing = (
+        select(*said)
+        .select_from(held)
+        .outerjoin(Vendor, and_(Vendor.id == held.c.vendor_id, few))
+        .where(or_(few, held.c.place == 1))
+        .cte("sharing")
+    )
+    mine = aliased(Grouped)
+    of_these = union(
+        select(mine.group_id).where(among(session, mine.record_id, ids)),
+        select(mine.group_id).join(sharing, sharing.c.id == mine.record_id),
+    )
+    grouped = select(Grouped.record_id, null(), null(), null(), null(), Grouped.group_id)
+    return union_all(select(sharing), grouped.where(Grouped.group_id.in_(of_these)))
 
 
 # ---------------------------------------------------------------- what the items of a list provide

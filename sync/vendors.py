@@ -101,7 +101,7 @@ def recognised(told: Known, others: Iterable[Known]) -> dict[uuid.UUID, frozense
 
 def _shared(one: Known, other: Known) -> frozenset[str]:
     shared = frozenset(key.partition(":")[0] for key in one.keys & other.keys)
-    return shared - {"stall"} if _contradict(one, other) else shared
+    return shared - {"stall"} if "stall" in shared and _contradict(one, other) else shared
 
 
 def _contradict(one: Known, other: Known) -> bool:
