@@ -164,6 +164,26 @@ def later_records(session: Session, warned: Sequence[Warned]) -> list[tuple[str,
     return sorted((row.kind, row.id) for row in rows if row.occurred_at > since[row.vendor_id])
 
 
+def recounted(session: Session, changed: Mapping[str, Collection[uuid.UUID]]) -> list[tuple[str, uuid.UUID]]:
+    """(kind, id) of the live records of vendors who were warned more, or less, often than it seemed: what they did, or
+    they themselves, is one thing now or no more. `changed` are the ids by kind."""
+    met = select(Incident.vendor_id).where(among(session, Incident.id, changed.get("incident", ())))
+    told = session.scalars(met.where(Incident.vendor_id.is_not(None))) if "incident" in changed else ()
+    vendors = {*told, *changed.get("vendor", ())}
+    if not vendors:
+        return []
+    circle = _circle(session, [], [_at_any_time(id) for id in vendors])
+    everybody = {other for id in vendors for other in circle.taken_for(id)}
+    return sorted((row.kind, row.id) for row in session.execute(_records_of(session, everybody, _EVER)))
+
+
+_EVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def _at_any_time(vendor_id: uuid.UUID) -> Warned:
+    return Warned(vendor_id, vendor_id, _EVER, "", vendor_id)
+
+
 def _records_of(session: Session, ids: Collection[uuid.UUID], since: dt.datetime) -> CompoundSelect[Any]:
     """(kind, id, vendor_id, occurred_at) of the live records of these vendors after an instant."""
     incidents = select(literal("incident").label("kind"), Incident.id, Incident.vendor_id, Incident.occurred_at).where(
