@@ -147,9 +147,10 @@ OTHER_NAME, OTHER_PHONE = {"name": "李秀英"}, {"phone": "15957100000"}
 #: (what one tells, what the other tells, from which and until which score)
 LIKE: list[tuple[str, dict[str, Any], dict[str, Any], float, float]] = [
     ("name, and nothing else", NAME, {"name": "王建國"}, 0.0, 0.2),
-    ("phone", PHONE, {"phone": "138 0571 0001"}, 0.7, 0.9),
-    ("phone and name", PHONE | NAME, PHONE | {"name": "王师傅"}, 0.85, 0.99),
-    ("phone, of another name", PHONE | NAME, PHONE | OTHER_NAME, 0.0, 0.3),
+    ("phone", PHONE, {"phone": "138 0571 0001"}, 0.8, 0.9),
+    ("phone and name", PHONE | NAME, PHONE | {"name": "王师傅"}, 0.95, 0.99),
+    ("plate and name", {"plate": "浙A12345"} | NAME, {"plate": "浙a·12345"} | NAME, 0.95, 0.99),
+    ("phone, of another name", PHONE | NAME, PHONE | OTHER_NAME, 0.0, 0.5),
     ("name and stall", NAME | {"stall": "A12"}, NAME | {"stall": "a十二号"}, 0.4, 0.8),
     ("stall of another township", NAME | {"stall": "A12"}, NAME | {"stall": "A12", "township": YINONG}, 0.0, 0.2),
     ("name, and another phone", NAME | PHONE, NAME | OTHER_PHONE, 0.0, 0.01),
