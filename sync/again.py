@@ -1,4 +1,4 @@
-"""Which records are to be looked at again, behind the requests: `reappraisal` does it. Nothing here waits for anybody."""
+"""Which records are to be looked at again, behind the requests; `reappraisal` does it. Nobody waits here for anybody."""
 
 from __future__ import annotations
 

@@ -101,6 +101,34 @@ class Asked:
     items: Collection[str] = ()
 
 
+def asked_of(state: Mapping[str, Any], incident: Mapping[str, Any]) -> Asked:
+    """A record with these columns, and those of the incident it is about (its own, if it is one)."""
+    return Asked(
+        record_id=state["id"],
+        vendor_id=state["vendor_id"],
+        told=incident["vendor"] if incident["vendor_id"] == state["vendor_id"] else None,
+        township=state["township_code"],
+        occurred_at=state["occurred_at"],
+        incident_id=incident["id"],
+        items=incident["items"],
+    )
+
+
+def warned_by(state: Mapping[str, Any], incident: Mapping[str, Any]) -> Warned:
+    """A warning with these columns, and those of its incident, as it counts for its vendor."""
+    return Warned(
+        id=state["id"],
+        vendor_id=state["vendor_id"],
+        occurred_at=state["occurred_at"],
+        step=state["step"],
+        event=state["incident"],
+        items=frozenset(incident["items"]),
+        deadline_on=state["deadline_on"],
+        response=state["response"],
+        live=state["voided_at"] is None,
+    )
+
+
 def repeat_notes(session: Session, asked: Sequence[Asked], unwritten: Sequence[Warned]) -> dict[uuid.UUID, Note]:
     """The notes `repeat-vendor` that these records earn, by record: at most four queries, none if nobody is asked for.
 

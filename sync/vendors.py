@@ -39,6 +39,8 @@ Note = dict[str, Any]
 #: What a record tells of a vendor: `name`, `phone`, `stall`, `plate`, as far as they are told.
 Told = Mapping[str, Any]
 
+#: The code of the note on a record of a vendor who was warned before.
+REPEAT = "repeat-vendor"
 #: By what a vendor is known again: what the keys begin with.
 KNOWN_AGAIN = ("phone:", "plate:", "stall:")
 #: Who sells from a cart moves about within this, m. ESTIMATE: the streets around a building site or a school.
@@ -231,7 +233,7 @@ def repeat_note(
         return None
     counted, day = [w for w, _ in earlier], local_day(occurred_at)
     return {
-        "code": "repeat-vendor",
+        "code": REPEAT,
         "vendor": str(vendor_id),
         "warnings": count_events(counted),
         "first_on": local_day(min(w.occurred_at for w in counted)).isoformat(),

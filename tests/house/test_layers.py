@@ -11,16 +11,24 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
     {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
-    | {"names", "fellegi_sunter"},  # how people write; how evidence adds up
+    | {"names", "fellegi_sunter", "grouping"},  # how people write; how evidence adds up; what is one thing with what
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
-    {"wire", "sheets", "journal", "photo_notes", "likeness"},  # what comes in, what is recorded, what resembles
-    {"verdicts", "shapes", "vendors"},  # what becomes of an operation; what goes out; who was met before
-    {"patrol_log", "carried"},  # who may see what; what a phone takes along
-    {"vendor_log"},  # what vendors were warned of
+    {
+        "wire",
+        "sheets",
+        "journal",
+        "photo_notes",
+        "likeness",
+        "again",
+    },  # what comes in, what is recorded, what resembles
+    {"verdicts", "shapes", "vendors", "groups"},  # what becomes of an operation; what goes out; what is one thing
+    {"patrol_log", "carried", "resemblances"},  # who may see what; what a phone takes along; what resembles what
+    {"vendor_log", "alike"},  # what vendors were warned of; which pairs wait for whom
     {"settling", "installations"},  # operations settled; what phones owe, and who looks after them
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},
+    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"}
+    | {"group_review", "reappraisal"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -34,7 +42,7 @@ OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
-GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once"}
+GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "yardstick"}
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
 HANDED_ON = {"sqlalchemy.orm", "sqlalchemy.orm.Session", "sqlalchemy.exc", "sqlalchemy.exc.SQLAlchemyError"}
