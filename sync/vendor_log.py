@@ -17,7 +17,6 @@ from typing import Any
 
 from sqlalchemy import (
     CompoundSelect,
-    Select,
     Uuid,
     and_,
     cast,
@@ -137,9 +136,14 @@ def repeat_notes(session: Session, asked: Sequence[Asked], unwritten: Sequence[W
     """
     if not asked:
         return {}
-    circle = _circle(session, asked, unwritten)
+    vendors = {each.vendor_id for each in asked} | {warning.vendor_id for warning in unwritten}
+    events = {each.incident_id for each in asked} | {warning.event for warning in unwritten}
+    circle = _circle(session, vendors, events, asked)
     people = {each.vendor_id: circle.taken_for(each.vendor_id) for each in asked}
-    warned = _warnings(session, circle, people, max(each.occurred_at for each in asked), unwritten)
+    before = VendorWarning.occurred_at < max(each.occurred_at for each in asked)
+    warned = _warned_of(session, people, before, without={warning.id for warning in unwritten})
+    for warning in unwritten:
+        warned[warning.vendor_id].append(replace(warning, event=circle.group_of(warning.event)))
     if not warned:
         return {}
     rules, notes = rules_of(session, {code for each in asked for code in each.items}), {}
@@ -155,13 +159,29 @@ def later_records(session: Session, warned: Sequence[Warned]) -> list[tuple[str,
     be taken for: what their notes say has changed. Three queries, none for no warnings."""
     if not warned:
         return []
-    circle = _circle(session, [], warned)
+    circle = _circle(session, {warning.vendor_id for warning in warned})
     since: dict[uuid.UUID, dt.datetime] = {}
     for warning in warned:
         for id in circle.taken_for(warning.vendor_id):
             since[id] = min(since.get(id, warning.occurred_at), warning.occurred_at)
     rows = session.execute(_records_of(session, since, min(since.values())))
     return sorted((row.kind, row.id) for row in rows if row.occurred_at > since[row.vendor_id])
+
+
+def recounted(session: Session, changed: Mapping[str, Collection[uuid.UUID]]) -> list[tuple[str, uuid.UUID]]:
+    """(kind, id) of the live records of vendors who were warned more, or less, often than it seemed: what they did, or
+    they themselves, is one thing now or no more. `changed` are the ids by kind."""
+    met = select(Incident.vendor_id).where(among(session, Incident.id, changed.get("incident", ())))
+    told = session.scalars(met.where(Incident.vendor_id.is_not(None))) if "incident" in changed else ()
+    vendors = {*told, *changed.get("vendor", ())}
+    if not vendors:
+        return []
+    circle = _circle(session, vendors)
+    everybody = {other for id in vendors for other in circle.taken_for(id)}
+    return sorted((row.kind, row.id) for row in session.execute(_records_of(session, everybody, _EVER)))
+
+
+_EVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def _records_of(session: Session, ids: Collection[uuid.UUID], since: dt.datetime) -> CompoundSelect[Any]:
@@ -185,27 +205,54 @@ def _given_to(session: Session, ids: Collection[uuid.UUID]) -> Sequence[tuple[An
     return named, (Incident.vendor_id, met)
 
 
-def _warnings(
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of a vendor: whom it is taken for (itself included) and by what, the warnings that count, and
+    whether it can be recognised at all: one who is known by name only can't."""
+
+    taken_for: Mapping[uuid.UUID, Collection[str]]
+    warnings: Sequence[Warned]
+    recognisable: bool
+
+
+def histories(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, History]:
+    """The histories of these vendors; three queries, none for no vendors."""
+    if not ids:
+        return {}
+    circle = _circle(session, ids)
+    people = {id: circle.taken_for(id) for id in ids}
+    warned = _warned_of(session, people)
+    return {
+        id: History(known_as, [w for each in known_as for w in warned.get(each, ())], circle.is_recognisable(id))
+        for id, known_as in people.items()
+    }
+
+
+def _warned_of(
     session: Session,
-    circle: _Circle,
     people: Mapping[uuid.UUID, Collection[uuid.UUID]],
-    until: dt.datetime,
-    unwritten: Sequence[Warned],
-) -> Mapping[uuid.UUID, Sequence[Warned]]:
-    """The warnings before an instant, as they will be, of all that these people are taken for, by vendor."""
-    ids, replaced = {id for known_as in people.values() for id in known_as}, {warning.id for warning in unwritten}
-    rows = session.execute(_stored(session, ids, VendorWarning.occurred_at < until))
-    found = [_warned(row) for row in rows if row.id not in replaced]
-    found += [replace(warning, event=circle.group_of(warning.event)) for warning in unwritten if warning.live]
+    *conditions: ColumnElement[bool],
+    without: Collection[uuid.UUID] = (),
+) -> dict[uuid.UUID, list[Warned]]:
+    """The warnings of all that these people are taken for, by vendor, without some."""
+    ids = {id for known_as in people.values() for id in known_as}
     warned: dict[uuid.UUID, list[Warned]] = defaultdict(list)
-    for warning in found:
-        warned[warning.vendor_id].append(warning)
+    for row in session.execute(live_warnings(session, ids, *conditions)):
+        if row.id not in without:
+            warned[row.vendor_id].append(_warned(row))
     return warned
 
 
-def _stored(session: Session, ids: Collection[uuid.UUID], *conditions: ColumnElement[bool]) -> CompoundSelect[Any]:
-    """The columns of `Warned` for the live warnings of these vendors."""
-    of_warning = ("id", "occurred_at", "step", "deadline_on", "response")
+def _warned(row: Any) -> Warned:
+    items = frozenset(row.items)
+    return Warned(row.id, row.vendor_id, row.occurred_at, row.step, row.event, items, row.deadline_on, row.response)
+
+
+def live_warnings(
+    session: Session, ids: Collection[uuid.UUID], *conditions: ColumnElement[bool]
+) -> CompoundSelect[Any]:
+    """The live warnings of these vendors, each with its `event` and the items of its incident."""
+    of_warning = ("id", "incident", "occurred_at", "township_code", "step", "deadline_on", "response")
     event = func.coalesce(Grouped.group_id, VendorWarning.incident, type_=Uuid())
     return union_all(
         *(
@@ -223,12 +270,10 @@ def _stored(session: Session, ids: Collection[uuid.UUID], *conditions: ColumnEle
     )
 
 
-def _warned(row: Any) -> Warned:
-    items = frozenset(row.items)
-    return Warned(row.id, row.vendor_id, row.occurred_at, row.step, row.event, items, row.deadline_on, row.response)
-
-
 # ---------------------------------------------------------------- whom vendors may be taken for
+
+#: What tells vendors at one stall apart.
+_SAID = ("name", "phone", "plate")
 
 
 @dataclass(slots=True)
@@ -236,75 +281,96 @@ class _Circle:
     """Vendors, and those that they may be taken for: what was said of each, who has each key, what is one with what.
     `nobodys` are keys that too many have."""
 
-    said: dict[uuid.UUID, tuple[str | None, ...]] = field(default_factory=dict)
+    said: dict[uuid.UUID, Known] = field(default_factory=dict)
     keys: dict[uuid.UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
     holders: dict[str, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
     nobodys: set[str] = field(default_factory=set)
     groups: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
     members: dict[uuid.UUID, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
 
-    def hear(self, id: uuid.UUID, said: Sequence[str | None], known_by: Iterable[str]) -> None:
-        """What else is said of a vendor: name, telephone and plate, and keys."""
-        before = self.said.get(id, said)
-        self.said[id] = tuple(first or then for first, then in zip(before, said, strict=True))
+    def hear(self, told: Known, *known_by: str) -> None:
+        """What else is told of a vendor; what was told first stays."""
+        before = self.said.setdefault(told.id, told)
+        new = {name: getattr(told, name) for name in _SAID if getattr(before, name) is None}
+        if any(new.values()):
+            self.said[told.id] = replace(before, **new)
         for key in known_by:
-            self.keys[id].add(key)
-            self.holders[key].add(id)
+            self.keys[told.id].add(key)
+            self.holders[key].add(told.id)
 
     def group_of(self, id: uuid.UUID) -> uuid.UUID:
         """What stands for a vendor or record, and for all that are one with it."""
         return self.groups.get(id, id)
 
     def taken_for(self, vendor_id: uuid.UUID) -> dict[uuid.UUID, set[str]]:
-        """Who this vendor is, as far as anybody can tell, and by what."""
-        sharing = {id for key in self.keys[vendor_id] - self.nobodys for id in self._holders(key)} - {vendor_id}
-        found = {vendor_id: {"vendor"}}
-        found |= {id: set(by) for id, by in recognised(self._known(vendor_id), map(self._known, sharing)).items()}
-        for id, by in list(found.items()):
-            for member in self.members.get(self.group_of(id), set()) - {id}:
-                found.setdefault(member, set()).update(by - {"vendor"}, {"group"})
+        """Who this vendor is, as far as anybody can tell, and by what: whoever is one with it, and whoever one of those
+        is taken for."""
+        found: dict[uuid.UUID, set[str]] = {vendor_id: {"vendor"}}
+        for each in self._one_with(vendor_id):
+            grouped = set() if each == vendor_id else {"group"}
+            found.setdefault(each, grouped)
+            for other, by in self._recognised(each).items():
+                for member in self._one_with(other):
+                    found.setdefault(member, set()).update(by, grouped, set() if member == other else {"group"})
         return found
 
-    def _holders(self, key: str) -> set[uuid.UUID]:
-        holders = self.holders[key]
-        return holders if len(holders) <= MOST_SHARING else set()
+    def is_recognisable(self, vendor_id: uuid.UUID) -> bool:
+        """Whether there is anything but a name that it is known by."""
+        return any(self.keys[each] - self.nobodys for each in self._one_with(vendor_id))
+
+    def _one_with(self, id: uuid.UUID) -> set[uuid.UUID]:
+        return self.members.get(self.group_of(id), {id})
+
+    def _recognised(self, id: uuid.UUID) -> Mapping[uuid.UUID, frozenset[str]]:
+        shared = (self.holders[key] for key in self.keys[id] - self.nobodys)
+        few = (holders for holders in shared if len(holders) <= MOST_SHARING)
+        others = set().union(*few) - self._one_with(id)
+        return recognised(self._known(id), map(self._known, others)) if others else {}
 
     def _known(self, id: uuid.UUID) -> Known:
-        name, phone, plate = self.said.get(id, (None, None, None))
-        return Known(id, name, phone, plate=plate, keys=frozenset(self.keys[id]))
+        return replace(self.said[id], keys=frozenset(self.keys[id]))
 
 
-def _circle(session: Session, asked: Sequence[Asked], warned: Sequence[Warned]) -> _Circle:
-    """The circle of the vendors of these records and warnings; two queries."""
+def _circle(
+    session: Session,
+    vendors: Collection[uuid.UUID],
+    events: Collection[uuid.UUID] = (),
+    asked: Sequence[Asked] = (),
+) -> _Circle:
+    """The circle of these vendors, with what records tell now, and what these events are one with; two queries."""
     circle = _Circle()
+    for row in session.execute(_said_of(session, vendors)):
+        circle.hear(Known(*row[:4]), *filter(None, [row.key]))
     for each in asked:
         told = each.told or {}
-        circle.hear(each.vendor_id, [told.get(name) for name in _SAID], keys(told, each.township))
-    ids = {each.vendor_id for each in asked} | {warning.vendor_id for warning in warned}
-    for row in session.execute(_said_of(session, ids)):
-        circle.hear(row.id, row[1:4], [row.key] if row.key else [])
-    events = {each.incident_id for each in asked} | {warning.event for warning in warned}
-    for row in session.execute(_acquaintance(session, circle.holders.keys(), ids | events)):
+        said = Known(each.vendor_id, told.get("name"), told.get("phone"), told.get("plate"))
+        circle.hear(said, *keys(told, each.township))
+    for row in session.execute(_acquaintance(session, circle.holders.keys(), {*vendors, *events})):
         if row.group_id is not None:
             circle.groups[row.id] = row.group_id
             circle.members[row.group_id].add(row.id)
         elif row.id is not None:
-            circle.hear(row.id, row[1:4], [row.key])
+            circle.hear(Known(*row[:4]), row.key)
         else:
             circle.nobodys.add(row.key)
     return circle
 
 
-#: What tells vendors at one stall apart.
-_SAID = ("name", "phone", "plate")
+#: The columns of a vendor in the order in which `Known` begins.
+_FIRST_TOLD = (Vendor.id, Vendor.name, Vendor.phone, Vendor.plate)
 
 
-def _said_of(session: Session, ids: Collection[uuid.UUID]) -> Select[Any]:
-    """(id, name, phone, plate, key) of these vendors, a row for each key that they are known by, or one without."""
+def _said_of(session: Session, ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:
+    """(id, name, phone, plate, key) of these vendors and of all that are one with them: a row for each key that one is
+    known by, or one without."""
     again = or_(*(VendorKey.key.startswith(kind) for kind in KNOWN_AGAIN))
-    held = select(VendorKey.vendor_id, VendorKey.key).where(among(session, VendorKey.vendor_id, ids), again).subquery()
-    asked = select(Vendor.id, Vendor.name, Vendor.phone, Vendor.plate, held.c.key)
-    return asked.outerjoin(held, held.c.vendor_id == Vendor.id).where(among(session, Vendor.id, ids))
+    mine, theirs = aliased(Grouped), aliased(Grouped)
+    together = select(theirs.record_id).join(mine, mine.group_id == theirs.group_id)
+    asked = select(*_FIRST_TOLD, VendorKey.key).outerjoin(VendorKey, and_(VendorKey.vendor_id == Vendor.id, again))
+    return union_all(
+        asked.where(among(session, Vendor.id, ids)),
+        asked.where(Vendor.id.in_(together.where(among(session, mine.record_id, ids)))),
+    )
 
 
 def _acquaintance(session: Session, told: Collection[str], ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:
@@ -320,9 +386,8 @@ def _acquaintance(session: Session, told: Collection[str], ids: Collection[uuid.
         .subquery()
     )
     few = held.c.holders <= MOST_SHARING
-    said = (Vendor.id, Vendor.name, Vendor.phone, Vendor.plate, held.c.key, cast(null(), Uuid()).label("group_id"))
     sharing = (
-        select(*said)
+        select(*_FIRST_TOLD, held.c.key, cast(null(), Uuid()).label("group_id"))
         .select_from(held)
         .outerjoin(Vendor, and_(Vendor.id == held.c.vendor_id, few))
         .where(or_(few, held.c.place == 1))

@@ -43,6 +43,8 @@ Told = Mapping[str, Any]
 REPEAT = "repeat-vendor"
 #: By what a vendor is known again: what the keys begin with.
 KNOWN_AGAIN = ("phone:", "plate:", "stall:")
+#: By what a vendor is found, which is not to say known.
+NAMED = ("name:", "surname:")
 #: Who sells from a cart moves about within this, m. ESTIMATE: the streets around a building site or a school.
 NEAR_M = 1_000.0
 #: Characters of a key at most: no telephone, plate, stall or name that means one is longer, and an index takes no more.
@@ -88,8 +90,8 @@ class Known:
     id: uuid.UUID
     name: str | None = None
     phone: str | None = None
-    stall: str | None = None
     plate: str | None = None
+    stall: str | None = None
     township: str | None = None
     lon: float | None = None
     lat: float | None = None

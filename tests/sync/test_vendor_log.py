@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from sync.models import Grouped, Incident, Patrol, SignedIn, Vendor, VendorKey, VendorWarning
+from sync.models import Incident, Patrol, SignedIn, Vendor, VendorKey
 from sync.vendor_log import Asked, keep_keys, later_records, repeat_notes
 from sync.vendors import MOST_SHARING, Note, Warned
 from tests.builders import GUALI, YINONG, make_item, make_lists, make_signed_in
 from tests.counting import count_statements
 from tests.sync.records import NOW, make_incident, make_patrol, make_warning
-
-WANG = {"name": "王建国", "phone": "13800010001", "plate": "浙A12345", "stall": "A-12"}
-STREET = "DEMO-SR-001"
-
-
-def hours_ago(hours: float) -> dt.datetime:
-    return NOW - dt.timedelta(hours=hours)
-
-
-def days_ago(days: float) -> dt.datetime:
-    return hours_ago(24 * days)
+from tests.sync.street import STREET, WANG, group, hours_ago, make_vendor, warn
 
 
 @pytest.fixture
@@ -41,43 +31,12 @@ def patrol(session: Session, officer: SignedIn) -> Patrol:
     return make_patrol(session, officer)
 
 
-def make_vendor(session: Session, township: str | None = GUALI, **told: Any) -> Vendor:
-    """A vendor as first told, known by that."""
-    says = dict.fromkeys(("name", "phone", "stall", "plate")) | told
-    vendor = Vendor(id=uuid.uuid4(), **says, township_code=township, created_at=NOW)
-    session.add(vendor)
-    session.flush()
-    keep_keys(session, [(vendor.id, township, says)], {vendor.id})
-    return vendor
-
-
-def warn(
-    session: Session,
-    patrol: Patrol,
-    officer: SignedIn,
-    vendor: Vendor,
-    at: dt.datetime,
-    *,
-    items: Sequence[str] = (STREET,),
-    **columns: Any,
-) -> VendorWarning:
-    """An incident with this vendor, and a warning given there."""
-    met = make_incident(session, patrol, officer, items=items, occurred_at=at, vendor_id=vendor.id)
-    return make_warning(session, met, officer, occurred_at=at, **{"vendor_id": vendor.id} | columns)
-
-
 def as_asked(vendor: Vendor, *, items: Collection[str] = (STREET,), **parts: Any) -> Asked:
     """An incident that is happening now, told as its vendor was."""
     told = {name: getattr(vendor, name) for name in ("name", "phone", "stall", "plate")}
     id = uuid.uuid4()
     basis = {"record_id": id, "vendor_id": vendor.id, "told": told, "township": vendor.township_code}
     return Asked(**basis | {"occurred_at": NOW, "incident_id": id, "items": items} | parts)
-
-
-def group(session: Session, *records: Vendor | Incident) -> None:
-    group_id = min(record.id for record in records)
-    session.add_all(Grouped(record_id=record.id, group_id=group_id) for record in records)
-    session.flush()
 
 
 def note_on(session: Session, asked: Asked, *unwritten: Warned) -> Note | None:
@@ -316,9 +275,9 @@ def test_the_number_of_queries_does_not_grow(
 ) -> None:
     vendors = [make_vendor(session, phone=f"138{n:08}", stall=f"A{n}") for n in range(30)]
     for vendor in vendors:
-        warn(session, patrol, officer, vendor, days_ago(1))
+        warn(session, patrol, officer, vendor, hours_ago(24))
     session.commit()
-    warned = [Warned(uuid.uuid4(), vendor.id, days_ago(3), "education", uuid.uuid4()) for vendor in vendors]
+    warned = [Warned(uuid.uuid4(), vendor.id, hours_ago(72), "education", uuid.uuid4()) for vendor in vendors]
     for several in ([], vendors[:1], vendors):
         asked, told = [as_asked(vendor) for vendor in several], [(vendor.id, GUALI, WANG) for vendor in several]
         with count_statements(engine) as counted:
