@@ -19,12 +19,14 @@ from sqlalchemy import literal, select
 from sqlalchemy.orm import Session
 
 from sync import grouping, groups, journal, shapes
+from sync.again import look_again_at
 from sync.grouping import Overlay, Said
 from sync.groups import MODELS, Word
 from sync.models import Account, Grouping, Resemblance, SignedIn, among
 from sync.patrol_log import may_decide_on
 from sync.problems import DecidedMeanwhile, DecisionInvalid, NotFound
 from sync.shapes import Json
+from sync.vendor_log import recounted
 
 
 def decide(session: Session, who: SignedIn, said: Mapping[str, Any], *, now: dt.datetime) -> Json:
@@ -37,6 +39,7 @@ def decide(session: Session, who: SignedIn, said: Mapping[str, Any], *, now: dt.
     matter = _matter(session, who, said["records"])
     word = _SAY[said["action"]](session, who, said, matter)
     spoken = groups.say(session, [word], now=now)
+    look_again_at(session, recounted(session, spoken.changed), now=now)
     journal.record(session, spoken.changes, now=now, evidence=spoken.evidence)
     after = groups.overlay(session, matter.ids)
     return {"grouping": str(spoken.ids[0]), "groups": _told(after, matter.ids)}

@@ -17,7 +17,6 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from sync import grouping
-from sync.again import look_again_at_vendors
 from sync.grouping import Overlay, Pair, Said
 from sync.journal import Change, decision_evidence, digest_of, item_links, record_change
 from sync.models import (
@@ -52,11 +51,13 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What came of words: the ids they are kept under, what the chain swears to, and what the feed tells of."""
+    """What came of words: the ids they are kept under, what the chain swears to, what the feed tells of, and the ids,
+    by kind, of what is in another group now."""
 
     ids: list[uuid.UUID]
     evidence: list[Any]
     changes: list[Change]
+    changed: Mapping[str, Collection[uuid.UUID]]
 
 
 def say(session: Session, words: Sequence[Word], *, now: dt.datetime) -> Spoken:
@@ -70,9 +71,8 @@ def say(session: Session, words: Sequence[Word], *, now: dt.datetime) -> Spoken:
     insert_rows(session, GroupingRecord, named)
     changed = _lay(session, {row["record_id"] for row in named})
     changes = [change for kind, records in changed.items() for change in _told_again(session, kind, records)]
-    look_again_at_vendors(session, _vendors(session, changed), now=now)
     evidence = [decision_evidence("grouping", row, row["id"]) for row in rows]
-    return Spoken([row["id"] for row in rows], evidence, changes)
+    return Spoken([row["id"] for row in rows], evidence, changes, changed)
 
 
 def _rows(session: Session, words: Sequence[Word], now: dt.datetime) -> list[dict[str, Any]]:
@@ -168,13 +168,6 @@ def judged(session: Session, pairs: Collection[Pair]) -> set[Pair]:
 
 
 # ---------------------------------------------------------------- who is told of it
-
-
-def _vendors(session: Session, changed: Mapping[str, Collection[uuid.UUID]]) -> set[uuid.UUID]:
-    """The vendors who were warned more, or less, often than it seemed: they, or what they did, is one thing."""
-    of = Incident.__table__.c
-    told = select(of.vendor_id).where(among(session, of.id, changed.get("incident", ())), of.vendor_id.is_not(None))
-    return {*changed.get("vendor", ()), *(session.scalars(told) if "incident" in changed else ())}
 
 
 def _told_again(session: Session, kind: str, records: Collection[uuid.UUID]) -> list[Change]:

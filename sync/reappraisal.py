@@ -17,12 +17,13 @@ from sqlalchemy import delete, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from sync import journal, resemblances
+from sync.again import look_again_at
 from sync.groups import MODELS
 from sync.journal import hold_counter, record_change
 from sync.likeness import Sketch
 from sync.models import Reappraisal, UtcDateTime, among, update_rows
 from sync.resemblances import KINDS, Yardstick
-from sync.vendor_log import asked_of, repeat_notes
+from sync.vendor_log import asked_of, recounted, repeat_notes
 from sync.vendors import REPEAT
 from sync.verdicts import Record, remark
 
@@ -97,6 +98,8 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
     found = resemblances.search_on(session, seen, yardstick.table, found)
     resemblances.keep(session, found, records.keys(), yardstick.table, now=now)
     spoken = resemblances.group_sent_again(session, found, now=now)
+    for each in spoken:
+        look_again_at(session, recounted(session, each.changed), now=now)
     changes += [change for each in spoken for change in each.changes]
     evidence = [entry for each in spoken for entry in each.evidence]
     if changes or evidence:

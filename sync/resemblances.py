@@ -55,8 +55,8 @@ from sync.models import (
 KEPT_FROM_BITS = 0.0
 #: What a record resembles is told of, and kept, for so many at most: more than that is a crowd, no event told twice.
 MOST_TOLD, MOST_KEPT = 5, 20
-#: Candidates of one record at most, and how many of them, the nearest in time, are weighed: so that a crowd at one place
-#: and moment costs what it must and no more. ESTIMATE: a market on its busiest morning.
+#: Candidates of one record at most, and how many of them, the nearest in time, are weighed: so that a crowd at one
+#: place and moment costs what it must and no more. ESTIMATE: a market on its busiest morning.
 MOST_CANDIDATES, MOST_WEIGHED = 200, 50
 #: One event is written down by all who saw it within this time, and how far others' clocks may be off besides.
 #: ESTIMATE: a talk, the rest of the street, and a wall clock that nobody checked (clock.WALL_ERROR_MS).
@@ -267,7 +267,8 @@ def _with_an_equal_photo(session: Session, model: Any, of: Sequence[Sketch], _: 
     rows = [(each.id, name) for each in of for name in each.photos]
     if not rows:
         return None
-    p = as_rows(session, "photo", {"record": Uuid(), "sha256": AnnouncedPhoto.__table__.c.sha256.type}, rows).c
+    columns: dict[str, Any] = {"record": Uuid(), "sha256": AnnouncedPhoto.__table__.c.sha256.type}
+    p = as_rows(session, "photo", columns, rows).c
     cites = and_(AnnouncedPhoto.sha256 == p.sha256, AnnouncedPhoto.record_id == model.id)
     return select(p.record, model.id).where(cites)
 
@@ -277,7 +278,7 @@ def _with_the_same_vendor(session: Session, model: Any, of: Sequence[Sketch], hi
     rows = [(each.id, vendor, *_window(each, APART)) for each in of for vendor in hints.vendors_of(each)]
     if not rows:
         return None
-    columns = {"record": Uuid(), "vendor": Uuid(), "from_at": _MOMENT, "until_at": _MOMENT}
+    columns: dict[str, Any] = {"record": Uuid(), "vendor": Uuid(), "from_at": _MOMENT, "until_at": _MOMENT}
     p = as_rows(session, "vendor", columns, rows).c
     theirs = and_(model.vendor_id == p.vendor, model.occurred_at.between(p.from_at, p.until_at))
     return select(p.record, model.id).where(theirs)

@@ -50,7 +50,7 @@ from sync.models import (
 from sync.places import Areas
 from sync.resemblances import Yardstick
 from sync.revisions import Revision
-from sync.vendor_log import Asked, asked_of, keep_keys, later_records, repeat_notes, warned_by
+from sync.vendor_log import Asked, asked_of, keep_keys, later_records, recounted, repeat_notes, warned_by
 from sync.vendors import REPEAT, Warned
 from sync.verdicts import Officer, Pending, Record, Verdict, World
 
@@ -135,6 +135,7 @@ def conclude(
     resemblances.keep(session, found, taken.known, table, now=now)
     for spoken in resemblances.group_sent_again(session, found, now=now):
         taken.add(Taken(evidence=spoken.evidence, changes={(c.kind, c.entity): c for c in spoken.changes}))
+        look_again_at(session, recounted(session, spoken.changed), now=now)
     if taken.evidence or taken.changes:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
 

@@ -103,7 +103,7 @@ def said(
     **more: Any,
 ) -> Json:
     """What was decided on these records and committed; a refusal leaves nothing behind."""
-    named = [{"id": str(record), "version": more.pop("version", 1)} for record in records]
+    named = [{"id": str(record), "version": version} for record in records]
     body = {"action": action, "records": named, "reason": "核对照片后认定"} | more
     read = wire.read_decision(orjson.dumps(body), wire.GroupingShape())
     session.rollback()
