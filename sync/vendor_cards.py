@@ -40,7 +40,7 @@ from sync.problems import Forbidden, NotFound, QueryInvalid
 from sync.resemblances import Yardstick, resembled
 from sync.shapes import Columns, Json
 from sync.vendor_log import History, histories, live_warnings, rules_of
-from sync.vendors import NAMED, keys, next_steps
+from sync.vendors import NAME, SURNAME, keys, next_steps
 
 #: Warnings told of one vendor at most; the count tells of all.
 MOST_WARNINGS = 200
@@ -110,7 +110,7 @@ def _by_name(told: str) -> ColumnElement[bool]:
     heard = sound(told).replace(" ", "")
     if not heard:
         raise _invalid("name", "no name")
-    return or_(*(VendorKey.key.like(f"{kind}%:{heard}%") for kind in NAMED))
+    return or_(*(VendorKey.key.like(f"{kind}%:{heard}%") for kind in (NAME, SURNAME)))
 
 
 _MEANS: Mapping[str, Callable[[str], ColumnElement[bool]]] = {

@@ -1,7 +1,5 @@
-"""Vendors and what they were warned of: by what each is known, who was warned before, and what a person may look up.
-
-`keep_keys`, `repeat_notes` and `later_records` are what settling asks when records tell of vendors, each by a number of
-queries that does not grow with the batch; whom a vendor is taken for is decided in `vendors`.
+"""Vendors and what they were warned of: by what each is known, whom it resembles, and what is remarked of one who was
+warned before. Settling asks here, by a number of queries that does not grow with the batch.
 """
 
 from __future__ import annotations
@@ -10,74 +8,99 @@ import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import (
-    CompoundSelect,
-    Uuid,
-    and_,
-    cast,
-    func,
-    literal,
-    null,
-    or_,
-    select,
-    union,
-    union_all,
-)
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import CompoundSelect, Uuid, and_, delete, func, literal, or_, select, union_all
+from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from sync.acquaintance import circle_of
+from sync.fellegi_sunter import Table
+from sync.grouping import Pair, pair
+from sync.likeness import Likeness
 from sync.models import (
     EnforcementItem,
     Grouped,
     Incident,
     Provision,
-    Vendor,
+    Resemblance,
     VendorKey,
     VendorWarning,
     among,
     insert_or,
     insert_rows,
+    upsert_rows,
 )
 from sync.vendors import (
     KNOWN_AGAIN,
-    MOST_SHARING,
-    Known,
+    NAME,
     Note,
     Rule,
     Told,
     Warned,
     keys,
     name_keys,
-    recognised,
     repeat_note,
+    same_vendor,
 )
 
 # ---------------------------------------------------------------- by what vendors are known
 
 
-def keep_keys(session: Session, told: Iterable[tuple[uuid.UUID, str | None, Told]], new: Collection[uuid.UUID]) -> None:
-    """By what these vendors are known, and found, is kept: (vendor, township of the record, what it told) each.
+def keep_keys(
+    session: Session, told: Iterable[tuple[uuid.UUID, str | None, Told]], new: Collection[uuid.UUID]
+) -> set[uuid.UUID]:
+    """By what these vendors are known, and found, is kept: (vendor, township of the record, what it told) each. The
+    vendors of whom more is known now.
 
     `new` are the vendors whose rows were inserted just now, by this transaction: of those nothing is kept yet.
     """
     found = {(key, id) for id, township, said in told for key in (*keys(said, township), *name_keys(said, township))}
     rows: list[dict[str, Any]] = [{"key": key, "vendor_id": id} for key, id in sorted(found)]
-    insert_rows(session, VendorKey, [row for row in rows if row["vendor_id"] in new])
+    first = [row for row in rows if row["vendor_id"] in new]
+    insert_rows(session, VendorKey, first)
     again = [row for row in rows if row["vendor_id"] not in new]
     kept = _kept(session, {row["vendor_id"] for row in again}) if again else set()
     added = [row for row in again if (row["key"], row["vendor_id"]) not in kept]
     if added:
         session.execute(insert_or(session, VendorKey).on_conflict_do_nothing(), added)
+    return {row["vendor_id"] for row in (*first, *added)}
 
 
 def _kept(session: Session, ids: Collection[uuid.UUID]) -> set[tuple[str, uuid.UUID]]:
     rows = session.execute(select(VendorKey.key, VendorKey.vendor_id).where(among(session, VendorKey.vendor_id, ids)))
     return {(row.key, row.vendor_id) for row in rows}
+
+
+# ---------------------------------------------------------------- who resembles whom
+
+
+def weigh_vendors(
+    session: Session, ids: Collection[uuid.UUID], table: Table, *, least_bits: float, now: dt.datetime
+) -> None:
+    """What these vendors resemble, by so many bits at least, is kept; what they resembled before is forgotten.
+
+    They are weighed against whoever shares a key with them, or the sound of a name in one township, unless too many do.
+    Four statements at most, none for no vendors.
+    """
+    if not ids:
+        return
+    circle = circle_of(session, ids, by=(*KNOWN_AGAIN, NAME))
+    pairs = sorted({pair(id, other) for id in ids for other in circle.sharing(id)})
+    weighed = [(two, same_vendor(circle.known(two[0]), circle.known(two[1]), table)) for two in pairs]
+    stale = or_(among(session, Resemblance.one_id, ids), among(session, Resemblance.other_id, ids))
+    session.execute(delete(Resemblance).where(stale))
+    alike = [_resemblance(two, found, now) for two, found in weighed if found.weight >= least_bits]
+    upsert_rows(session, Resemblance, alike)
+
+
+def _resemblance(two: Pair, found: Likeness, now: dt.datetime) -> dict[str, Any]:
+    evidence = [asdict(piece) for piece in found.evidence]
+    told = {"kind": "vendor", "weight": found.weight, "evidence": evidence, "weights": found.version, "found_at": now}
+    return {"one_id": two[0], "other_id": two[1], **told}
 
 
 # ---------------------------------------------------------------- who was warned before
@@ -138,7 +161,8 @@ def repeat_notes(session: Session, asked: Sequence[Asked], unwritten: Sequence[W
         return {}
     vendors = {each.vendor_id for each in asked} | {warning.vendor_id for warning in unwritten}
     events = {each.incident_id for each in asked} | {warning.event for warning in unwritten}
-    circle = _circle(session, vendors, events, asked)
+    told = ((each.vendor_id, each.township, each.told) for each in asked if each.told)
+    circle = circle_of(session, vendors, events, told)
     people = {each.vendor_id: circle.taken_for(each.vendor_id) for each in asked}
     before = VendorWarning.occurred_at < max(each.occurred_at for each in asked)
     warned = _warned_of(session, people, before, without={warning.id for warning in unwritten})
@@ -159,7 +183,7 @@ def later_records(session: Session, warned: Sequence[Warned]) -> list[tuple[str,
     be taken for: what their notes say has changed. Three queries, none for no warnings."""
     if not warned:
         return []
-    circle = _circle(session, {warning.vendor_id for warning in warned})
+    circle = circle_of(session, {warning.vendor_id for warning in warned})
     since: dict[uuid.UUID, dt.datetime] = {}
     for warning in warned:
         for id in circle.taken_for(warning.vendor_id):
@@ -176,7 +200,7 @@ def recounted(session: Session, changed: Mapping[str, Collection[uuid.UUID]]) ->
     vendors = {*told, *changed.get("vendor", ())}
     if not vendors:
         return []
-    circle = _circle(session, vendors)
+    circle = circle_of(session, vendors)
     everybody = {other for id in vendors for other in circle.taken_for(id)}
     return sorted((row.kind, row.id) for row in session.execute(_records_of(session, everybody, _EVER)))
 
@@ -219,7 +243,7 @@ def histories(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, H
     """The histories of these vendors; three queries, none for no vendors."""
     if not ids:
         return {}
-    circle = _circle(session, ids)
+    circle = circle_of(session, ids)
     people = {id: circle.taken_for(id) for id in ids}
     warned = _warned_of(session, people)
     return {
@@ -268,138 +292,6 @@ def live_warnings(
             for vendor, of_these in _given_to(session, ids)
         )
     )
-
-
-# ---------------------------------------------------------------- whom vendors may be taken for
-
-#: What tells vendors at one stall apart.
-_SAID = ("name", "phone", "plate")
-
-
-@dataclass(slots=True)
-class _Circle:
-    """Vendors, and those that they may be taken for: what was said of each, who has each key, what is one with what.
-    `nobodys` are keys that too many have."""
-
-    said: dict[uuid.UUID, Known] = field(default_factory=dict)
-    keys: dict[uuid.UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
-    holders: dict[str, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
-    nobodys: set[str] = field(default_factory=set)
-    groups: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
-    members: dict[uuid.UUID, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
-
-    def hear(self, told: Known, *known_by: str) -> None:
-        """What else is told of a vendor; what was told first stays."""
-        before = self.said.setdefault(told.id, told)
-        new = {name: getattr(told, name) for name in _SAID if getattr(before, name) is None}
-        if any(new.values()):
-            self.said[told.id] = replace(before, **new)
-        for key in known_by:
-            self.keys[told.id].add(key)
-            self.holders[key].add(told.id)
-
-    def group_of(self, id: uuid.UUID) -> uuid.UUID:
-        """What stands for a vendor or record, and for all that are one with it."""
-        return self.groups.get(id, id)
-
-    def taken_for(self, vendor_id: uuid.UUID) -> dict[uuid.UUID, set[str]]:
-        """Who this vendor is, as far as anybody can tell, and by what: whoever is one with it, and whoever one of those
-        is taken for."""
-        found: dict[uuid.UUID, set[str]] = {vendor_id: {"vendor"}}
-        for each in self._one_with(vendor_id):
-            grouped = set() if each == vendor_id else {"group"}
-            found.setdefault(each, grouped)
-            for other, by in self._recognised(each).items():
-                for member in self._one_with(other):
-                    found.setdefault(member, set()).update(by, grouped, set() if member == other else {"group"})
-        return found
-
-    def is_recognisable(self, vendor_id: uuid.UUID) -> bool:
-        """Whether there is anything but a name that it is known by."""
-        return any(self.keys[each] - self.nobodys for each in self._one_with(vendor_id))
-
-    def _one_with(self, id: uuid.UUID) -> set[uuid.UUID]:
-        return self.members.get(self.group_of(id), {id})
-
-    def _recognised(self, id: uuid.UUID) -> Mapping[uuid.UUID, frozenset[str]]:
-        shared = (self.holders[key] for key in self.keys[id] - self.nobodys)
-        few = (holders for holders in shared if len(holders) <= MOST_SHARING)
-        others = set().union(*few) - self._one_with(id)
-        return recognised(self._known(id), map(self._known, others)) if others else {}
-
-    def _known(self, id: uuid.UUID) -> Known:
-        return replace(self.said[id], keys=frozenset(self.keys[id]))
-
-
-def _circle(
-    session: Session,
-    vendors: Collection[uuid.UUID],
-    events: Collection[uuid.UUID] = (),
-    asked: Sequence[Asked] = (),
-) -> _Circle:
-    """The circle of these vendors, with what records tell now, and what these events are one with; two queries."""
-    circle = _Circle()
-    for row in session.execute(_said_of(session, vendors)):
-        circle.hear(Known(*row[:4]), *filter(None, [row.key]))
-    for each in asked:
-        told = each.told or {}
-        said = Known(each.vendor_id, told.get("name"), told.get("phone"), told.get("plate"))
-        circle.hear(said, *keys(told, each.township))
-    for row in session.execute(_acquaintance(session, circle.holders.keys(), {*vendors, *events})):
-        if row.group_id is not None:
-            circle.groups[row.id] = row.group_id
-            circle.members[row.group_id].add(row.id)
-        elif row.id is not None:
-            circle.hear(Known(*row[:4]), row.key)
-        else:
-            circle.nobodys.add(row.key)
-    return circle
-
-
-#: The columns of a vendor in the order in which `Known` begins.
-_FIRST_TOLD = (Vendor.id, Vendor.name, Vendor.phone, Vendor.plate)
-
-
-def _said_of(session: Session, ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:
-    """(id, name, phone, plate, key) of these vendors and of all that are one with them: a row for each key that one is
-    known by, or one without."""
-    again = or_(*(VendorKey.key.startswith(kind) for kind in KNOWN_AGAIN))
-    mine, theirs = aliased(Grouped), aliased(Grouped)
-    together = select(theirs.record_id).join(mine, mine.group_id == theirs.group_id)
-    asked = select(*_FIRST_TOLD, VendorKey.key).outerjoin(VendorKey, and_(VendorKey.vendor_id == Vendor.id, again))
-    return union_all(
-        asked.where(among(session, Vendor.id, ids)),
-        asked.where(Vendor.id.in_(together.where(among(session, mine.record_id, ids)))),
-    )
-
-
-def _acquaintance(session: Session, told: Collection[str], ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:
-    """(id, name, phone, plate, key) of who has these keys, without an id where too many have one; and (id, group_id) of
-    all that is one with those, or with these vendors and events.
-
-    The keys travel as one array: what other vendors are known by is found by them, not by reading all.
-    """
-    of_key = func.count().over(partition_by=VendorKey.key), func.row_number().over(partition_by=VendorKey.key)
-    held = (
-        select(VendorKey.key, VendorKey.vendor_id, of_key[0].label("holders"), of_key[1].label("place"))
-        .where(among(session, VendorKey.key, told))
-        .subquery()
-    )
-    few = held.c.holders <= MOST_SHARING
-    sharing = (
-        select(*_FIRST_TOLD, held.c.key, cast(null(), Uuid()).label("group_id"))
-        .select_from(held)
-        .outerjoin(Vendor, and_(Vendor.id == held.c.vendor_id, few))
-        .where(or_(few, held.c.place == 1))
-        .cte("sharing")
-    )
-    mine = aliased(Grouped)
-    of_these = union(
-        select(mine.group_id).where(among(session, mine.record_id, ids)),
-        select(mine.group_id).join(sharing, sharing.c.id == mine.record_id),
-    )
-    grouped = select(Grouped.record_id, null(), null(), null(), null(), Grouped.group_id)
-    return union_all(select(sharing), grouped.where(Grouped.group_id.in_(of_these)))
 
 
 # ---------------------------------------------------------------- what the items of a list provide

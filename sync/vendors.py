@@ -43,8 +43,8 @@ Told = Mapping[str, Any]
 REPEAT = "repeat-vendor"
 #: By what a vendor is known again: what the keys begin with.
 KNOWN_AGAIN = ("phone:", "plate:", "stall:")
-#: By what a vendor is found, which is not to say known.
-NAMED = ("name:", "surname:")
+#: By what a vendor is found, which is not to say known. Of whom only a surname is told there are too many to compare.
+NAME, SURNAME = "name:", "surname:"
 #: Who sells from a cart moves about within this, m. ESTIMATE: the streets around a building site or a school.
 NEAR_M = 1_000.0
 #: Characters of a key at most: no telephone, plate, stall or name that means one is longer, and an index takes no more.
@@ -70,17 +70,14 @@ def keys(told: Told, township: str | None) -> list[str]:
 
 
 def name_keys(told: Told, township: str | None) -> list[str]:
-    """By what a vendor of this name is found, which is not to say known: `name:330109113:wjg:wangjianguo`, by sound.
-
-    Of whom nothing but a surname is told there are too many to compare: `surname:330109113:w:wang`.
-    """
+    """How a vendor of this name is found: by sound, `name:330109113:wjg:wangjianguo` or `surname:330109113:w:wang`."""
     name = told.get("name") or ""
     syllables = sound(name).split()
     if not syllables:
         return []
-    kind = "name" if len(normal_name(name)) > 1 else "surname"
+    kind = NAME if len(normal_name(name)) > 1 else SURNAME
     initials = "".join(syllable[0] for syllable in syllables)
-    return [f"{kind}:{township or ''}:{initials}:{''.join(syllables)}"[:LONGEST_KEY]]
+    return [f"{kind}{township or ''}:{initials}:{''.join(syllables)}"[:LONGEST_KEY]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ def recognised(told: Known, others: Iterable[Known]) -> dict[uuid.UUID, frozense
 
 
 def _shared(one: Known, other: Known) -> frozenset[str]:
-    shared = frozenset(key.partition(":")[0] for key in one.keys & other.keys)
+    shared = frozenset(key.partition(":")[0] for key in one.keys & other.keys if key.startswith(KNOWN_AGAIN))
     return shared - {"stall"} if "stall" in shared and _contradict(one, other) else shared
 
 
@@ -133,7 +130,7 @@ def _number(kind: str, level: Callable[[str | None, str | None], str | None]) ->
     """How far their telephones or plates agree: equal if any record gave both the same."""
 
     def compared(one: Known, other: Known) -> str | None:
-        same = any(key.startswith(kind) for key in one.keys & other.keys)
+        same = any(key.startswith(kind) for key in one.keys & other.keys if key.startswith(KNOWN_AGAIN))
         return "equal" if same else level(getattr(one, kind[:-1]), getattr(other, kind[:-1]))
 
     return compared

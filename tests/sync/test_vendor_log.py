@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from sync.models import Incident, Patrol, SignedIn, Vendor, VendorKey
-from sync.vendor_log import Asked, keep_keys, later_records, repeat_notes
+from sync.models import Incident, Patrol, Resemblance, SignedIn, Vendor, VendorKey
+from sync.resemblances import read_weights
+from sync.vendor_log import Asked, histories, keep_keys, later_records, repeat_notes, weigh_vendors
 from sync.vendors import MOST_SHARING, Note, Warned
 from tests.builders import GUALI, YINONG, make_item, make_lists, make_signed_in
 from tests.counting import count_statements
@@ -57,8 +58,8 @@ def test_keys_of_new_and_known_vendors_are_kept_once(session: Session, officer: 
     session.flush()
     before = kept(session, known.id)
     told = [(known.id, GUALI, WANG), (known.id, GUALI, WANG | {"phone": "13800010002"}), (new, None, WANG)]
-    for _ in range(2):
-        keep_keys(session, [*told, *told], {new} - {id for id in [new] if kept(session, id)})
+    assert keep_keys(session, [*told, *told], {new}) == {known.id, new}
+    assert keep_keys(session, [*told, *told], set()) == set()
     assert kept(session, known.id) - before == {"phone:13800010002"}
     assert kept(session, new) == {"phone:13800010001", "plate:浙a12345", "name::wjg:wangjianguo"}
 
@@ -164,6 +165,16 @@ def test_a_number_that_too_many_have_is_nobodys(session: Session, patrol: Patrol
     assert len(repeat_notes(session, new[:2], given)) == 2
 
 
+def test_what_is_known_of_one_of_a_group_is_known_of_all(session: Session, patrol: Patrol, officer: SignedIn) -> None:
+    nameless, named = make_vendor(session), make_vendor(session, phone="13800010001")
+    group(session, nameless, named)
+    warn(session, patrol, officer, make_vendor(session, phone="13800010001"), hours_ago(3))
+    note = note_on(session, as_asked(nameless))
+    assert note is not None
+    assert note["by"] == ["group", "phone"]
+    assert histories(session, [nameless.id])[nameless.id].recognisable
+
+
 # ---------------------------------------------------------------- what counts
 
 
@@ -248,6 +259,38 @@ def test_the_next_step_goes_by_the_edition_in_force_that_day(
         ]
 
 
+# ---------------------------------------------------------------- who resembles whom
+
+
+def weighed(session: Session, *vendors: Vendor) -> dict[frozenset[uuid.UUID], float]:
+    weigh_vendors(session, [vendor.id for vendor in vendors], read_weights(), least_bits=0.0, now=NOW)
+    session.expire_all()
+    return {frozenset((row.one_id, row.other_id)): row.weight for row in session.scalars(select(Resemblance))}
+
+
+def test_vendors_who_share_a_number_or_a_sound_are_weighed_and_kept(session: Session, officer: SignedIn) -> None:
+    vendor = make_vendor(session, **WANG)
+    by_phone = make_vendor(session, name="王师傅", phone=WANG["phone"])
+    by_stall = make_vendor(session, name="王建國", stall="A12")
+    for told in ({"name": "王建国"}, {"name": "王建国", "phone": "15957100000"}, {"stall": "A13"}, {"name": "王"}):
+        make_vendor(session, **told)
+    found = weighed(session, vendor)
+    assert found.keys() == {frozenset((vendor.id, by_phone.id)), frozenset((vendor.id, by_stall.id))}
+    (row, *_) = session.scalars(select(Resemblance).order_by(Resemblance.weight.desc()))
+    assert (row.kind, row.one_id < row.other_id, row.evidence[0]["name"]) == ("vendor", True, "phone")
+    assert weighed(session, by_phone, by_stall) == found
+    session.delete(session.get_one(VendorKey, (f"phone:{WANG['phone']}", by_phone.id)))
+    session.flush()
+    assert weighed(session, by_phone).keys() == {frozenset((vendor.id, by_stall.id))}
+
+
+def test_a_crowd_of_one_name_is_not_weighed(session: Session, officer: SignedIn) -> None:
+    stalls = [make_vendor(session, name="王建国", stall="A12") for _ in range(MOST_SHARING)]
+    assert len(weighed(session, stalls[0])) == MOST_SHARING - 1
+    make_vendor(session, name="王建国", stall="A12")
+    assert weighed(session, stalls[0]) == {}
+
+
 # ---------------------------------------------------------------- whose notes change
 
 
@@ -286,6 +329,10 @@ def test_the_number_of_queries_does_not_grow(
         assert counted.statements == (4 if several else 0)
         with count_statements(engine) as counted:
             assert len(later_records(session, warned[: len(several)])) == 2 * len(several)
+            session.commit()
+        assert counted.statements == (3 if several else 0)
+        with count_statements(engine) as counted:
+            weigh_vendors(session, [id for id, *_ in told], read_weights(), least_bits=0.0, now=NOW)
             session.commit()
         assert counted.statements == (3 if several else 0)
         with count_statements(engine) as counted:
