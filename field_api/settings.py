@@ -98,7 +98,7 @@ class Settings:
             if name.endswith("_s") and value > LONGEST_S:
                 raise SettingsInvalid(f"{variable(name)} is too large: {value}")
         for name, value in vars(self).items():
-            if isinstance(value, float) and not 0.5 <= value < 1:
+            if name.startswith("likeness_") and name != "likeness_file" and not 0.5 <= value < 1:
                 raise SettingsInvalid(f"{variable(name)} has to be a probability from 0.5 to less than 1: {value}")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):

@@ -20,7 +20,7 @@ from tests.sync.days import IN_GUALI, YARDSTICK, incident
 
 Json = dict[str, Any]
 
-VENDOR = {"name": "王建国", "phone": "19900012345", "stall": "煎饼3号"}
+VENDOR = {"name": "王建国", "phone": "10000012345", "stall": "煎饼3号"}
 PHOTO = {"sha256": "ab" * 32, "bytes": 3, "type": "image/jpeg", "role": "before"}
 #: When what happens at minute 0 happened, by all clocks of a phone.
 _WALL, _MONO_MS = dt.datetime.fromisoformat("2026-11-23T08:00:00+08:00"), 1_000_000

@@ -111,7 +111,7 @@ def test_an_equal_body_is_enough_without_a_photo_and_an_equal_photo_with_another
 @pytest.mark.parametrize(
     "change",
     [
-        {"vendor": {"id": str(uuid.uuid4()), "name": "李丽", "phone": "19900054321"}},
+        {"vendor": {"id": str(uuid.uuid4()), "name": "李丽", "phone": "10000054321"}},
         {"at": at(30)},
         {"fix": {"lon": 120.47, "lat": 30.18, "accuracy_m": 12, "crs": "wgs84"}},
     ],
@@ -195,7 +195,7 @@ def test_the_order_of_arrival_makes_no_difference(
             "partner": seen(of["partner"], minutes=4, metres=metres + 8, description="工地旁边煎饼摊占道"),
         }
         for each in told.values():
-            each["body"]["vendor"] |= {"phone": f"1990001{metres:04}", "stall": None}
+            each["body"]["vendor"] |= {"phone": f"1000001{metres:04}", "stall": None}
         for who in (first, second):
             push(session, who, batch(who, of[who.username], told[who.username]), now)
     one, other = resemblances(session).values()
@@ -278,7 +278,7 @@ def test_an_amend_and_a_void_change_what_a_record_resembles(
 ) -> None:
     _, other, _ = told_by_two(session, officer, partner, now)
     (before,) = resemblances(session).values()
-    changed = amend(other, 1, vendor={"id": str(uuid.uuid4()), "name": "李丽", "phone": "19900054321"})
+    changed = amend(other, 1, vendor={"id": str(uuid.uuid4()), "name": "李丽", "phone": "10000054321"})
     push(session, partner, batch(partner, changed), now)
     assert all(weight < before for weight in resemblances(session).values())
     push(session, partner, batch(partner, void(other)), now)
