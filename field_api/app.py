@@ -26,13 +26,14 @@ from field_api import (
     sign_in,
     storage,
     uploads,
+    vendors,
     yardstick,
 )
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
+    *(sign_in, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports, health),
     api_document,
 )
 

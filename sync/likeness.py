@@ -16,10 +16,11 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from sync import fellegi_sunter
-from sync.fellegi_sunter import Comparators, Table, check_known, score_of
+from sync.fellegi_sunter import Comparators, Table, Thing, check_known, score_of
 from sync.names import name_level, phone_level, plate_level, stall_level, text_level
 from sync.places import UNDECLARED_ACCURACY_M, distance_m, wgs84_from_gcj02
 
@@ -91,6 +92,10 @@ class Evidence:
     level: str
     values: tuple[Any, Any] | Mapping[str, Any]
     weight: float
+
+
+#: What a piece of evidence shows of two things, that of the smaller id first.
+Values = Callable[[str, Thing, Thing], tuple[Any, Any] | Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +293,19 @@ def read_table(told: Mapping[str, Any]) -> Table:
 
 def likeness(one: Sketch, other: Sketch, table: Table) -> Likeness:
     """How much two records of one kind resemble each other, and why."""
-    one, other = sorted((one, other), key=lambda sketch: sketch.id)
-    scale = table.scales[one.kind]
-    levels = scale.levels(COMPARATORS, one, other)
+    return explained(one.kind, one, other, COMPARATORS, _values, table)
+
+
+def explained(
+    kind: str, one: Thing, other: Thing, comparators: Comparators[Thing], values: Values[Thing], table: Table
+) -> Likeness:
+    """How much two things of one kind resemble each other by the table, and why; `values` is what evidence shows."""
+    one, other = sorted((one, other), key=attrgetter("id"))
+    scale = table.scales[kind]
+    levels = scale.levels(comparators, one, other)
     weights = scale.weights(levels)
-    evidence = [Evidence(name, levels[name], _values(name, one, other), weight) for name, weight in weights.items()]
-    evidence.append(Evidence("kind", one.kind, (one.kind, other.kind), scale.prior))
+    evidence = [Evidence(name, levels[name], values(name, one, other), weight) for name, weight in weights.items()]
+    evidence.append(Evidence("kind", kind, (kind, kind), scale.prior))
     weight = scale.weight(levels)
     strongest_first = sorted(evidence, key=lambda piece: (-abs(piece.weight), piece.name))
     return Likeness(weight, score_of(weight), tuple(strongest_first), table.version)

@@ -143,6 +143,18 @@ class InstallationsQuery(Query):
     cursor = Text(64)
 
 
+class VendorsQuery(Query):
+    """Which vendors, and which page of them."""
+
+    phone = Text(40, pattern=_SOMETHING)
+    plate = Text(20, pattern=_SOMETHING)
+    stall = Text(80, pattern=_SOMETHING)
+    name = Text(80, pattern=_SOMETHING)
+    township = Text(12, pattern=_SOMETHING)
+    limit = Number(1, 500, load_default=50)
+    cursor = Text(64)
+
+
 # ---------------------------------------------------------------- small things
 
 

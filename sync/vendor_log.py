@@ -1,7 +1,5 @@
-"""Vendors and what they were warned of: by what each is known, who was warned before, and what a person may look up.
-
-`keep_keys`, `repeat_notes` and `later_records` are what settling asks when records tell of vendors, each by a number of
-queries that does not grow with the batch; whom a vendor is taken for is decided in `vendors`.
+"""Vendors and what they were warned of: by what each is known, whom it resembles, and what is remarked of one who was
+warned before. Settling asks here, by a number of queries that does not grow with the batch.
 """
 
 from __future__ import annotations
@@ -10,75 +8,99 @@ import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import (
-    CompoundSelect,
-    Select,
-    Uuid,
-    and_,
-    cast,
-    func,
-    literal,
-    null,
-    or_,
-    select,
-    union,
-    union_all,
-)
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import CompoundSelect, Uuid, and_, delete, func, literal, or_, select, union_all
+from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
+from sync.acquaintance import circle_of
+from sync.fellegi_sunter import Table
+from sync.grouping import Pair, pair
+from sync.likeness import Likeness
 from sync.models import (
     EnforcementItem,
     Grouped,
     Incident,
     Provision,
-    Vendor,
+    Resemblance,
     VendorKey,
     VendorWarning,
     among,
     insert_or,
     insert_rows,
+    upsert_rows,
 )
 from sync.vendors import (
     KNOWN_AGAIN,
-    MOST_SHARING,
-    Known,
+    NAME,
     Note,
     Rule,
     Told,
     Warned,
     keys,
     name_keys,
-    recognised,
     repeat_note,
+    same_vendor,
 )
 
 # ---------------------------------------------------------------- by what vendors are known
 
 
-def keep_keys(session: Session, told: Iterable[tuple[uuid.UUID, str | None, Told]], new: Collection[uuid.UUID]) -> None:
-    """By what these vendors are known, and found, is kept: (vendor, township of the record, what it told) each.
+def keep_keys(
+    session: Session, told: Iterable[tuple[uuid.UUID, str | None, Told]], new: Collection[uuid.UUID]
+) -> set[uuid.UUID]:
+    """By what these vendors are known, and found, is kept: (vendor, township of the record, what it told) each. The
+    vendors of whom more is known now.
 
     `new` are the vendors whose rows were inserted just now, by this transaction: of those nothing is kept yet.
     """
     found = {(key, id) for id, township, said in told for key in (*keys(said, township), *name_keys(said, township))}
     rows: list[dict[str, Any]] = [{"key": key, "vendor_id": id} for key, id in sorted(found)]
-    insert_rows(session, VendorKey, [row for row in rows if row["vendor_id"] in new])
+    first = [row for row in rows if row["vendor_id"] in new]
+    insert_rows(session, VendorKey, first)
     again = [row for row in rows if row["vendor_id"] not in new]
     kept = _kept(session, {row["vendor_id"] for row in again}) if again else set()
     added = [row for row in again if (row["key"], row["vendor_id"]) not in kept]
     if added:
         session.execute(insert_or(session, VendorKey).on_conflict_do_nothing(), added)
+    return {row["vendor_id"] for row in (*first, *added)}
 
 
 def _kept(session: Session, ids: Collection[uuid.UUID]) -> set[tuple[str, uuid.UUID]]:
     rows = session.execute(select(VendorKey.key, VendorKey.vendor_id).where(among(session, VendorKey.vendor_id, ids)))
     return {(row.key, row.vendor_id) for row in rows}
+
+
+# ---------------------------------------------------------------- who resembles whom
+
+
+def weigh_vendors(
+    session: Session, ids: Collection[uuid.UUID], table: Table, *, least_bits: float, now: dt.datetime
+) -> None:
+    """What these vendors resemble, by so many bits at least, is kept; what they resembled before is forgotten.
+
+    They are weighed against whoever shares a key with them, or the sound of a name in one township, unless too many do.
+    Four statements at most, none for no vendors.
+    """
+    if not ids:
+        return
+    circle = circle_of(session, ids, by=(*KNOWN_AGAIN, NAME))
+    pairs = sorted({pair(id, other) for id in ids for other in circle.sharing(id)})
+    weighed = [(two, same_vendor(circle.known(two[0]), circle.known(two[1]), table)) for two in pairs]
+    stale = or_(among(session, Resemblance.one_id, ids), among(session, Resemblance.other_id, ids))
+    session.execute(delete(Resemblance).where(stale))
+    alike = [_resemblance(two, found, now) for two, found in weighed if found.weight >= least_bits]
+    upsert_rows(session, Resemblance, alike)
+
+
+def _resemblance(two: Pair, found: Likeness, now: dt.datetime) -> dict[str, Any]:
+    evidence = [asdict(piece) for piece in found.evidence]
+    told = {"kind": "vendor", "weight": found.weight, "evidence": evidence, "weights": found.version, "found_at": now}
+    return {"one_id": two[0], "other_id": two[1], **told}
 
 
 # ---------------------------------------------------------------- who was warned before
@@ -137,9 +159,15 @@ def repeat_notes(session: Session, asked: Sequence[Asked], unwritten: Sequence[W
     """
     if not asked:
         return {}
-    circle = _circle(session, asked, unwritten)
+    vendors = {each.vendor_id for each in asked} | {warning.vendor_id for warning in unwritten}
+    events = {each.incident_id for each in asked} | {warning.event for warning in unwritten}
+    told = ((each.vendor_id, each.township, each.told) for each in asked if each.told)
+    circle = circle_of(session, vendors, events, told)
     people = {each.vendor_id: circle.taken_for(each.vendor_id) for each in asked}
-    warned = _warnings(session, circle, people, max(each.occurred_at for each in asked), unwritten)
+    before = VendorWarning.occurred_at < max(each.occurred_at for each in asked)
+    warned = _warned_of(session, people, before, without={warning.id for warning in unwritten})
+    for warning in unwritten:
+        warned[warning.vendor_id].append(replace(warning, event=circle.group_of(warning.event)))
     if not warned:
         return {}
     rules, notes = rules_of(session, {code for each in asked for code in each.items}), {}
@@ -155,7 +183,7 @@ def later_records(session: Session, warned: Sequence[Warned]) -> list[tuple[str,
     be taken for: what their notes say has changed. Three queries, none for no warnings."""
     if not warned:
         return []
-    circle = _circle(session, [], warned)
+    circle = circle_of(session, {warning.vendor_id for warning in warned})
     since: dict[uuid.UUID, dt.datetime] = {}
     for warning in warned:
         for id in circle.taken_for(warning.vendor_id):
@@ -172,16 +200,12 @@ def recounted(session: Session, changed: Mapping[str, Collection[uuid.UUID]]) ->
     vendors = {*told, *changed.get("vendor", ())}
     if not vendors:
         return []
-    circle = _circle(session, [], [_at_any_time(id) for id in vendors])
+    circle = circle_of(session, vendors)
     everybody = {other for id in vendors for other in circle.taken_for(id)}
     return sorted((row.kind, row.id) for row in session.execute(_records_of(session, everybody, _EVER)))
 
 
 _EVER = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-
-
-def _at_any_time(vendor_id: uuid.UUID) -> Warned:
-    return Warned(vendor_id, vendor_id, _EVER, "", vendor_id)
 
 
 def _records_of(session: Session, ids: Collection[uuid.UUID], since: dt.datetime) -> CompoundSelect[Any]:
@@ -205,27 +229,54 @@ def _given_to(session: Session, ids: Collection[uuid.UUID]) -> Sequence[tuple[An
     return named, (Incident.vendor_id, met)
 
 
-def _warnings(
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of a vendor: whom it is taken for (itself included) and by what, the warnings that count, and
+    whether it can be recognised at all: one who is known by name only can't."""
+
+    taken_for: Mapping[uuid.UUID, Collection[str]]
+    warnings: Sequence[Warned]
+    recognisable: bool
+
+
+def histories(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, History]:
+    """The histories of these vendors; three queries, none for no vendors."""
+    if not ids:
+        return {}
+    circle = circle_of(session, ids)
+    people = {id: circle.taken_for(id) for id in ids}
+    warned = _warned_of(session, people)
+    return {
+        id: History(known_as, [w for each in known_as for w in warned.get(each, ())], circle.is_recognisable(id))
+        for id, known_as in people.items()
+    }
+
+
+def _warned_of(
     session: Session,
-    circle: _Circle,
     people: Mapping[uuid.UUID, Collection[uuid.UUID]],
-    until: dt.datetime,
-    unwritten: Sequence[Warned],
-) -> Mapping[uuid.UUID, Sequence[Warned]]:
-    """The warnings before an instant, as they will be, of all that these people are taken for, by vendor."""
-    ids, replaced = {id for known_as in people.values() for id in known_as}, {warning.id for warning in unwritten}
-    rows = session.execute(_stored(session, ids, VendorWarning.occurred_at < until))
-    found = [_warned(row) for row in rows if row.id not in replaced]
-    found += [replace(warning, event=circle.group_of(warning.event)) for warning in unwritten if warning.live]
+    *conditions: ColumnElement[bool],
+    without: Collection[uuid.UUID] = (),
+) -> dict[uuid.UUID, list[Warned]]:
+    """The warnings of all that these people are taken for, by vendor, without some."""
+    ids = {id for known_as in people.values() for id in known_as}
     warned: dict[uuid.UUID, list[Warned]] = defaultdict(list)
-    for warning in found:
-        warned[warning.vendor_id].append(warning)
+    for row in session.execute(live_warnings(session, ids, *conditions)):
+        if row.id not in without:
+            warned[row.vendor_id].append(_warned(row))
     return warned
 
 
-def _stored(session: Session, ids: Collection[uuid.UUID], *conditions: ColumnElement[bool]) -> CompoundSelect[Any]:
-    """The columns of `Warned` for the live warnings of these vendors."""
-    of_warning = ("id", "occurred_at", "step", "deadline_on", "response")
+def _warned(row: Any) -> Warned:
+    items = frozenset(row.items)
+    return Warned(row.id, row.vendor_id, row.occurred_at, row.step, row.event, items, row.deadline_on, row.response)
+
+
+def live_warnings(
+    session: Session, ids: Collection[uuid.UUID], *conditions: ColumnElement[bool]
+) -> CompoundSelect[Any]:
+    """The live warnings of these vendors, each with its `event` and the items of its incident."""
+    of_warning = ("id", "incident", "occurred_at", "township_code", "step", "deadline_on", "response")
     event = func.coalesce(Grouped.group_id, VendorWarning.incident, type_=Uuid())
     return union_all(
         *(
@@ -241,120 +292,6 @@ def _stored(session: Session, ids: Collection[uuid.UUID], *conditions: ColumnEle
             for vendor, of_these in _given_to(session, ids)
         )
     )
-
-
-def _warned(row: Any) -> Warned:
-    items = frozenset(row.items)
-    return Warned(row.id, row.vendor_id, row.occurred_at, row.step, row.event, items, row.deadline_on, row.response)
-
-
-# ---------------------------------------------------------------- whom vendors may be taken for
-
-
-@dataclass(slots=True)
-class _Circle:
-    """Vendors, and those that they may be taken for: what was said of each, who has each key, what is one with what.
-    `nobodys` are keys that too many have."""
-
-    said: dict[uuid.UUID, tuple[str | None, ...]] = field(default_factory=dict)
-    keys: dict[uuid.UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
-    holders: dict[str, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
-    nobodys: set[str] = field(default_factory=set)
-    groups: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
-    members: dict[uuid.UUID, set[uuid.UUID]] = field(default_factory=lambda: defaultdict(set))
-
-    def hear(self, id: uuid.UUID, said: Sequence[str | None], known_by: Iterable[str]) -> None:
-        """What else is said of a vendor: name, telephone and plate, and keys."""
-        before = self.said.get(id, said)
-        self.said[id] = tuple(first or then for first, then in zip(before, said, strict=True))
-        for key in known_by:
-            self.keys[id].add(key)
-            self.holders[key].add(id)
-
-    def group_of(self, id: uuid.UUID) -> uuid.UUID:
-        """What stands for a vendor or record, and for all that are one with it."""
-        return self.groups.get(id, id)
-
-    def taken_for(self, vendor_id: uuid.UUID) -> dict[uuid.UUID, set[str]]:
-        """Who this vendor is, as far as anybody can tell, and by what."""
-        sharing = {id for key in self.keys[vendor_id] - self.nobodys for id in self._holders(key)} - {vendor_id}
-        found = {vendor_id: {"vendor"}}
-        found |= {id: set(by) for id, by in recognised(self._known(vendor_id), map(self._known, sharing)).items()}
-        for id, by in list(found.items()):
-            for member in self.members.get(self.group_of(id), set()) - {id}:
-                found.setdefault(member, set()).update(by - {"vendor"}, {"group"})
-        return found
-
-    def _holders(self, key: str) -> set[uuid.UUID]:
-        holders = self.holders[key]
-        return holders if len(holders) <= MOST_SHARING else set()
-
-    def _known(self, id: uuid.UUID) -> Known:
-        name, phone, plate = self.said.get(id, (None, None, None))
-        return Known(id, name, phone, plate=plate, keys=frozenset(self.keys[id]))
-
-
-def _circle(session: Session, asked: Sequence[Asked], warned: Sequence[Warned]) -> _Circle:
-    """The circle of the vendors of these records and warnings; two queries."""
-    circle = _Circle()
-    for each in asked:
-        told = each.told or {}
-        circle.hear(each.vendor_id, [told.get(name) for name in _SAID], keys(told, each.township))
-    ids = {each.vendor_id for each in asked} | {warning.vendor_id for warning in warned}
-    for row in session.execute(_said_of(session, ids)):
-        circle.hear(row.id, row[1:4], [row.key] if row.key else [])
-    events = {each.incident_id for each in asked} | {warning.event for warning in warned}
-    for row in session.execute(_acquaintance(session, circle.holders.keys(), ids | events)):
-        if row.group_id is not None:
-            circle.groups[row.id] = row.group_id
-            circle.members[row.group_id].add(row.id)
-        elif row.id is not None:
-            circle.hear(row.id, row[1:4], [row.key])
-        else:
-            circle.nobodys.add(row.key)
-    return circle
-
-
-#: What tells vendors at one stall apart.
-_SAID = ("name", "phone", "plate")
-
-
-def _said_of(session: Session, ids: Collection[uuid.UUID]) -> Select[Any]:
-    """(id, name, phone, plate, key) of these vendors, a row for each key that they are known by, or one without."""
-    again = or_(*(VendorKey.key.startswith(kind) for kind in KNOWN_AGAIN))
-    held = select(VendorKey.vendor_id, VendorKey.key).where(among(session, VendorKey.vendor_id, ids), again).subquery()
-    asked = select(Vendor.id, Vendor.name, Vendor.phone, Vendor.plate, held.c.key)
-    return asked.outerjoin(held, held.c.vendor_id == Vendor.id).where(among(session, Vendor.id, ids))
-
-
-def _acquaintance(session: Session, told: Collection[str], ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:
-    """(id, name, phone, plate, key) of who has these keys, without an id where too many have one; and (id, group_id) of
-    all that is one with those, or with these vendors and events.
-
-    The keys travel as one array: what other vendors are known by is found by them, not by reading all.
-    """
-    of_key = func.count().over(partition_by=VendorKey.key), func.row_number().over(partition_by=VendorKey.key)
-    held = (
-        select(VendorKey.key, VendorKey.vendor_id, of_key[0].label("holders"), of_key[1].label("place"))
-        .where(among(session, VendorKey.key, told))
-        .subquery()
-    )
-    few = held.c.holders <= MOST_SHARING
-    said = (Vendor.id, Vendor.name, Vendor.phone, Vendor.plate, held.c.key, cast(null(), Uuid()).label("group_id"))
-    sharing = (
-        select(*said)
-        .select_from(held)
-        .outerjoin(Vendor, and_(Vendor.id == held.c.vendor_id, few))
-        .where(or_(few, held.c.place == 1))
-        .cte("sharing")
-    )
-    mine = aliased(Grouped)
-    of_these = union(
-        select(mine.group_id).where(among(session, mine.record_id, ids)),
-        select(mine.group_id).join(sharing, sharing.c.id == mine.record_id),
-    )
-    grouped = select(Grouped.record_id, null(), null(), null(), null(), Grouped.group_id)
-    return union_all(select(sharing), grouped.where(Grouped.group_id.in_(of_these)))
 
 
 # ---------------------------------------------------------------- what the items of a list provide

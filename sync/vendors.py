@@ -11,6 +11,7 @@ Pure. Days are calendar days in Asia/Shanghai.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,6 +20,8 @@ from typing import Any
 
 from sync.clock import local_day
 from sync.enforcement import in_force
+from sync.fellegi_sunter import Comparators, Table
+from sync.likeness import STANDING_M, WITHIN, Likeness, explained
 from sync.names import (
     name_level,
     normal_name,
@@ -28,7 +31,9 @@ from sync.names import (
     phone_level,
     plate_level,
     sound,
+    stall_level,
 )
+from sync.places import UNDECLARED_ACCURACY_M, distance_m
 
 Note = dict[str, Any]
 #: What a record tells of a vendor: `name`, `phone`, `stall`, `plate`, as far as they are told.
@@ -38,6 +43,10 @@ Told = Mapping[str, Any]
 REPEAT = "repeat-vendor"
 #: By what a vendor is known again: what the keys begin with.
 KNOWN_AGAIN = ("phone:", "plate:", "stall:")
+#: By what a vendor is found, which is not to say known. Of whom only a surname is told there are too many to compare.
+NAME, SURNAME = "name:", "surname:"
+#: Who sells from a cart moves about within this, m. ESTIMATE: the streets around a building site or a school.
+NEAR_M = 1_000.0
 #: Characters of a key at most: no telephone, plate, stall or name that means one is longer, and an index takes no more.
 LONGEST_KEY = 100
 _NUMBERED = re.compile("[0-9][a-z]?$")
@@ -61,17 +70,14 @@ def keys(told: Told, township: str | None) -> list[str]:
 
 
 def name_keys(told: Told, township: str | None) -> list[str]:
-    """By what a vendor of this name is found, which is not to say known: `name:330109113:wjg:wangjianguo`, by sound.
-
-    Of whom nothing but a surname is told there are too many to compare: `surname:330109113:w:wang`.
-    """
+    """How a vendor of this name is found: by sound, `name:330109113:wjg:wangjianguo` or `surname:330109113:w:wang`."""
     name = told.get("name") or ""
     syllables = sound(name).split()
     if not syllables:
         return []
-    kind = "name" if len(normal_name(name)) > 1 else "surname"
+    kind = NAME if len(normal_name(name)) > 1 else SURNAME
     initials = "".join(syllable[0] for syllable in syllables)
-    return [f"{kind}:{township or ''}:{initials}:{''.join(syllables)}"[:LONGEST_KEY]]
+    return [f"{kind}{township or ''}:{initials}:{''.join(syllables)}"[:LONGEST_KEY]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,8 @@ class Known:
     id: uuid.UUID
     name: str | None = None
     phone: str | None = None
-    stall: str | None = None
     plate: str | None = None
+    stall: str | None = None
     township: str | None = None
     lon: float | None = None
     lat: float | None = None
@@ -100,7 +106,7 @@ def recognised(told: Known, others: Iterable[Known]) -> dict[uuid.UUID, frozense
 
 
 def _shared(one: Known, other: Known) -> frozenset[str]:
-    shared = frozenset(key.partition(":")[0] for key in one.keys & other.keys)
+    shared = frozenset(key.partition(":")[0] for key in one.keys & other.keys if key.startswith(KNOWN_AGAIN))
     return shared - {"stall"} if "stall" in shared and _contradict(one, other) else shared
 
 
@@ -110,6 +116,65 @@ def _contradict(one: Known, other: Known) -> bool:
         phone_level(one.phone, other.phone),
         plate_level(one.plate, other.plate),
     )
+
+
+# ---------------------------------------------------------------- how much two vendors resemble each other
+
+
+def same_vendor(one: Known, other: Known, table: Table) -> Likeness:
+    """How much two vendors resemble each other, and why: for a person to decide, never by the name alone."""
+    return explained("vendor", one, other, COMPARATORS, _values, table)
+
+
+def _number(kind: str, level: Callable[[str | None, str | None], str | None]) -> Callable[[Known, Known], str | None]:
+    """How far their telephones or plates agree: equal if any record gave both the same."""
+
+    def compared(one: Known, other: Known) -> str | None:
+        same = any(key.startswith(kind) for key in one.keys & other.keys if key.startswith(KNOWN_AGAIN))
+        return "equal" if same else level(getattr(one, kind[:-1]), getattr(other, kind[:-1]))
+
+    return compared
+
+
+def _stall(one: Known, other: Known) -> str | None:
+    return stall_level(one.stall, other.stall) if one.township == other.township else None
+
+
+def _apart_m(one: Known, other: Known) -> float | None:
+    if one.lon is None or one.lat is None or other.lon is None or other.lat is None:
+        return None
+    return distance_m(one.lon, one.lat, other.lon, other.lat)
+
+
+def _place(one: Known, other: Known) -> str | None:
+    apart_m = _apart_m(one, other)
+    if apart_m is None:
+        return None
+    error_m = math.hypot(one.error_m or UNDECLARED_ACCURACY_M, other.error_m or UNDECLARED_ACCURACY_M, STANDING_M)
+    return "here" if apart_m <= WITHIN * error_m else "near" if apart_m <= NEAR_M else "far"
+
+
+#: What is compared of two vendors, and at which levels they may agree in it.
+COMPARATORS: Comparators[Known] = {
+    "phone": _number("phone:", phone_level),
+    "plate": _number("plate:", plate_level),
+    "name": lambda one, other: name_level(one.name, other.name),
+    "stall": _stall,
+    "place": _place,
+}
+LEVELS: Mapping[str, tuple[str, ...]] = {
+    "phone": ("equal", "similar", "differs"),
+    "plate": ("equal", "similar", "differs"),
+    "name": ("equal", "same-sound", "similar", "differs"),
+    "stall": ("equal", "similar", "differs"),
+    "place": ("here", "near", "far"),
+}
+
+
+def _values(name: str, one: Known, other: Known) -> tuple[Any, Any] | Mapping[str, Any]:
+    if name == "place":
+        return {"distance_m": round(_apart_m(one, other) or 0.0, 1)}
+    return getattr(one, name), getattr(other, name)
 
 
 # ---------------------------------------------------------------- who was warned before

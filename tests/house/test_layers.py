@@ -13,22 +13,17 @@ LAYERS = (
     {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
     | {"names", "fellegi_sunter", "grouping"},  # how people write; how evidence adds up; what is one thing with what
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
-    {
-        "wire",
-        "sheets",
-        "journal",
-        "photo_notes",
-        "likeness",
-        "again",
-    },  # what comes in, what is recorded, what resembles
+    {"wire", "sheets", "journal", "photo_notes"}  # what comes in, what is recorded
+    | {"likeness", "again"},  # what resembles
     {"verdicts", "shapes", "vendors", "groups"},  # what becomes of an operation; what goes out; what is one thing
-    {"patrol_log", "carried", "resemblances"},  # who may see what; what a phone takes along; what resembles what
+    {"patrol_log", "carried", "vendor_shapes"}  # who may see what; what a phone takes along; what a vendor looks like
+    | {"resemblances", "acquaintance"},  # what resembles what; which vendors may be whom
     {"vendor_log", "alike"},  # what vendors were warned of; which pairs wait for whom
     {"settling", "installations"},  # operations settled; what phones owe, and who looks after them
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"}
-    | {"group_review", "reappraisal"},
+    | {"group_review", "reappraisal", "vendor_cards"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 

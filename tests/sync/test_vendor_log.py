@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from sync.models import Grouped, Incident, Patrol, SignedIn, Vendor, VendorKey, VendorWarning
-from sync.vendor_log import Asked, keep_keys, later_records, repeat_notes
+from sync.models import Incident, Patrol, Resemblance, SignedIn, Vendor, VendorKey
+from sync.resemblances import read_weights
+from sync.vendor_log import Asked, histories, keep_keys, later_records, repeat_notes, weigh_vendors
 from sync.vendors import MOST_SHARING, Note, Warned
 from tests.builders import GUALI, YINONG, make_item, make_lists, make_signed_in
 from tests.counting import count_statements
 from tests.sync.records import NOW, make_incident, make_patrol, make_warning
-
-WANG = {"name": "王建国", "phone": "13800010001", "plate": "浙A12345", "stall": "A-12"}
-STREET = "DEMO-SR-001"
-
-
-def hours_ago(hours: float) -> dt.datetime:
-    return NOW - dt.timedelta(hours=hours)
-
-
-def days_ago(days: float) -> dt.datetime:
-    return hours_ago(24 * days)
+from tests.sync.street import STREET, WANG, group, hours_ago, make_vendor, warn
 
 
 @pytest.fixture
@@ -41,43 +32,12 @@ def patrol(session: Session, officer: SignedIn) -> Patrol:
     return make_patrol(session, officer)
 
 
-def make_vendor(session: Session, township: str | None = GUALI, **told: Any) -> Vendor:
-    """A vendor as first told, known by that."""
-    says = dict.fromkeys(("name", "phone", "stall", "plate")) | told
-    vendor = Vendor(id=uuid.uuid4(), **says, township_code=township, created_at=NOW)
-    session.add(vendor)
-    session.flush()
-    keep_keys(session, [(vendor.id, township, says)], {vendor.id})
-    return vendor
-
-
-def warn(
-    session: Session,
-    patrol: Patrol,
-    officer: SignedIn,
-    vendor: Vendor,
-    at: dt.datetime,
-    *,
-    items: Sequence[str] = (STREET,),
-    **columns: Any,
-) -> VendorWarning:
-    """An incident with this vendor, and a warning given there."""
-    met = make_incident(session, patrol, officer, items=items, occurred_at=at, vendor_id=vendor.id)
-    return make_warning(session, met, officer, occurred_at=at, **{"vendor_id": vendor.id} | columns)
-
-
 def as_asked(vendor: Vendor, *, items: Collection[str] = (STREET,), **parts: Any) -> Asked:
     """An incident that is happening now, told as its vendor was."""
     told = {name: getattr(vendor, name) for name in ("name", "phone", "stall", "plate")}
     id = uuid.uuid4()
     basis = {"record_id": id, "vendor_id": vendor.id, "told": told, "township": vendor.township_code}
     return Asked(**basis | {"occurred_at": NOW, "incident_id": id, "items": items} | parts)
-
-
-def group(session: Session, *records: Vendor | Incident) -> None:
-    group_id = min(record.id for record in records)
-    session.add_all(Grouped(record_id=record.id, group_id=group_id) for record in records)
-    session.flush()
 
 
 def note_on(session: Session, asked: Asked, *unwritten: Warned) -> Note | None:
@@ -98,8 +58,8 @@ def test_keys_of_new_and_known_vendors_are_kept_once(session: Session, officer: 
     session.flush()
     before = kept(session, known.id)
     told = [(known.id, GUALI, WANG), (known.id, GUALI, WANG | {"phone": "13800010002"}), (new, None, WANG)]
-    for _ in range(2):
-        keep_keys(session, [*told, *told], {new} - {id for id in [new] if kept(session, id)})
+    assert keep_keys(session, [*told, *told], {new}) == {known.id, new}
+    assert keep_keys(session, [*told, *told], set()) == set()
     assert kept(session, known.id) - before == {"phone:13800010002"}
     assert kept(session, new) == {"phone:13800010001", "plate:浙a12345", "name::wjg:wangjianguo"}
 
@@ -205,6 +165,16 @@ def test_a_number_that_too_many_have_is_nobodys(session: Session, patrol: Patrol
     assert len(repeat_notes(session, new[:2], given)) == 2
 
 
+def test_what_is_known_of_one_of_a_group_is_known_of_all(session: Session, patrol: Patrol, officer: SignedIn) -> None:
+    nameless, named = make_vendor(session), make_vendor(session, phone="13800010001")
+    group(session, nameless, named)
+    warn(session, patrol, officer, make_vendor(session, phone="13800010001"), hours_ago(3))
+    note = note_on(session, as_asked(nameless))
+    assert note is not None
+    assert note["by"] == ["group", "phone"]
+    assert histories(session, [nameless.id])[nameless.id].recognisable
+
+
 # ---------------------------------------------------------------- what counts
 
 
@@ -289,6 +259,38 @@ def test_the_next_step_goes_by_the_edition_in_force_that_day(
         ]
 
 
+# ---------------------------------------------------------------- who resembles whom
+
+
+def weighed(session: Session, *vendors: Vendor) -> dict[frozenset[uuid.UUID], float]:
+    weigh_vendors(session, [vendor.id for vendor in vendors], read_weights(), least_bits=0.0, now=NOW)
+    session.expire_all()
+    return {frozenset((row.one_id, row.other_id)): row.weight for row in session.scalars(select(Resemblance))}
+
+
+def test_vendors_who_share_a_number_or_a_sound_are_weighed_and_kept(session: Session, officer: SignedIn) -> None:
+    vendor = make_vendor(session, **WANG)
+    by_phone = make_vendor(session, name="王师傅", phone=WANG["phone"])
+    by_stall = make_vendor(session, name="王建國", stall="A12")
+    for told in ({"name": "王建国"}, {"name": "王建国", "phone": "15957100000"}, {"stall": "A13"}, {"name": "王"}):
+        make_vendor(session, **told)
+    found = weighed(session, vendor)
+    assert found.keys() == {frozenset((vendor.id, by_phone.id)), frozenset((vendor.id, by_stall.id))}
+    (row, *_) = session.scalars(select(Resemblance).order_by(Resemblance.weight.desc()))
+    assert (row.kind, row.one_id < row.other_id, row.evidence[0]["name"]) == ("vendor", True, "phone")
+    assert weighed(session, by_phone, by_stall) == found
+    session.delete(session.get_one(VendorKey, (f"phone:{WANG['phone']}", by_phone.id)))
+    session.flush()
+    assert weighed(session, by_phone).keys() == {frozenset((vendor.id, by_stall.id))}
+
+
+def test_a_crowd_of_one_name_is_not_weighed(session: Session, officer: SignedIn) -> None:
+    stalls = [make_vendor(session, name="王建国", stall="A12") for _ in range(MOST_SHARING)]
+    assert len(weighed(session, stalls[0])) == MOST_SHARING - 1
+    make_vendor(session, name="王建国", stall="A12")
+    assert weighed(session, stalls[0]) == {}
+
+
 # ---------------------------------------------------------------- whose notes change
 
 
@@ -316,9 +318,9 @@ def test_the_number_of_queries_does_not_grow(
 ) -> None:
     vendors = [make_vendor(session, phone=f"138{n:08}", stall=f"A{n}") for n in range(30)]
     for vendor in vendors:
-        warn(session, patrol, officer, vendor, days_ago(1))
+        warn(session, patrol, officer, vendor, hours_ago(24))
     session.commit()
-    warned = [Warned(uuid.uuid4(), vendor.id, days_ago(3), "education", uuid.uuid4()) for vendor in vendors]
+    warned = [Warned(uuid.uuid4(), vendor.id, hours_ago(72), "education", uuid.uuid4()) for vendor in vendors]
     for several in ([], vendors[:1], vendors):
         asked, told = [as_asked(vendor) for vendor in several], [(vendor.id, GUALI, WANG) for vendor in several]
         with count_statements(engine) as counted:
@@ -327,6 +329,10 @@ def test_the_number_of_queries_does_not_grow(
         assert counted.statements == (4 if several else 0)
         with count_statements(engine) as counted:
             assert len(later_records(session, warned[: len(several)])) == 2 * len(several)
+            session.commit()
+        assert counted.statements == (3 if several else 0)
+        with count_statements(engine) as counted:
+            weigh_vendors(session, [id for id, *_ in told], read_weights(), least_bits=0.0, now=NOW)
             session.commit()
         assert counted.statements == (3 if several else 0)
         with count_statements(engine) as counted:

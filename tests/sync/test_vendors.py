@@ -6,13 +6,18 @@ import datetime as dt
 import itertools
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sync.fellegi_sunter import Table, check_known
+from sync.resemblances import read_weights
 from sync.vendors import (
+    COMPARATORS,
+    LEVELS,
     LONGEST_KEY,
     Known,
     Rule,
@@ -22,6 +27,7 @@ from sync.vendors import (
     next_step,
     recognised,
     repeat_note,
+    same_vendor,
 )
 from tests.builders import GUALI, YINONG
 
@@ -122,6 +128,82 @@ def test_who_is_taken_for_whom_is_the_same_from_both_sides(told: dict[str, str],
     one, other = known(**WANG), known(**told)
     assert recognised(one, [other]).get(other.id, frozenset()) == by
     assert recognised(other, [one]).get(one.id, frozenset()) == by
+
+
+# ---------------------------------------------------------------- how much they resemble each other
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    return read_weights()
+
+
+def test_the_table_weighs_what_is_compared(table: Table) -> None:
+    check_known(table.scales["vendor"], LEVELS)
+
+
+NAME, PHONE = {"name": "王建国"}, {"phone": "13805710001"}
+OTHER_NAME, OTHER_PHONE = {"name": "李秀英"}, {"phone": "15957100000"}
+#: (what one tells, what the other tells, from which and until which score)
+LIKE: list[tuple[str, dict[str, Any], dict[str, Any], float, float]] = [
+    ("name, and nothing else", NAME, {"name": "王建國"}, 0.0, 0.2),
+    ("phone", PHONE, {"phone": "138 0571 0001"}, 0.8, 0.9),
+    ("phone and name", PHONE | NAME, PHONE | {"name": "王师傅"}, 0.95, 0.99),
+    ("plate and name", {"plate": "浙A12345"} | NAME, {"plate": "浙a·12345"} | NAME, 0.95, 0.99),
+    ("phone, of another name", PHONE | NAME, PHONE | OTHER_NAME, 0.0, 0.5),
+    ("name and stall", NAME | {"stall": "A12"}, NAME | {"stall": "a十二号"}, 0.4, 0.8),
+    ("stall of another township", NAME | {"stall": "A12"}, NAME | {"stall": "A12", "township": YINONG}, 0.0, 0.2),
+    ("name, and another phone", NAME | PHONE, NAME | OTHER_PHONE, 0.0, 0.01),
+    ("name and stall, and another plate", WANG | OTHER_PHONE, WANG | {"phone": None, "plate": "浙B99999"}, 0.0, 0.2),
+    ("everything", WANG, WANG, 0.999, 1.0),
+    ("nothing", {}, {}, 0.0, 0.05),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "least", "most"), [c[1:] for c in LIKE], ids=[c[0] for c in LIKE])
+def test_vendors_resemble_each_other_from_both_sides(
+    table: Table, one: dict[str, Any], other: dict[str, Any], least: float, most: float
+) -> None:
+    first, second = known(**{"township": GUALI} | one), known(**{"township": GUALI} | other)
+    answer = same_vendor(first, second, table)
+    assert answer == same_vendor(second, first, table)
+    assert least <= answer.score <= most
+    assert round(sum(piece.weight for piece in answer.evidence), 2) == answer.weight
+    assert {piece.name for piece in answer.evidence} - {"kind"} == {
+        name for name in COMPARATORS if COMPARATORS[name](first, second)
+    }
+
+
+@given(st.text(max_size=6), st.text(max_size=6))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_no_two_vendors_are_the_same_by_their_names_alone(one: str, other: str) -> None:
+    assert same_vendor(known(name=one), known(name=other), read_weights()).score < 0.5
+    assert same_vendor(known(name=one), known(name=one), read_weights()).score < 0.5
+
+
+def test_a_number_that_any_record_told_of_both_is_equal(table: Table) -> None:
+    one, other = known(phone="13805710001"), known(phone="15957100000")
+    both = replace(one, keys=one.keys | other.keys)
+    assert {piece.level for piece in same_vendor(both, other, table).evidence} == {"equal", "vendor"}
+
+
+HERE = {"lon": 120.46, "lat": 30.18, "error_m": 12.0}
+PLACES = [
+    ({"lon": 120.46, "lat": 30.18, "error_m": 20.0}, "here"),
+    ({"lon": 120.4602, "lat": 30.18, "error_m": 20.0}, "here"),
+    ({"lon": 120.465, "lat": 30.18, "error_m": 20.0}, "near"),
+    ({"lon": 120.465, "lat": 30.18, "error_m": 700.0}, "here"),
+    ({"lon": 120.56, "lat": 30.18, "error_m": 20.0}, "far"),
+    ({"lon": None, "lat": None, "error_m": None}, None),
+]
+
+
+@pytest.mark.parametrize(("there", "level"), PLACES, ids=str)
+def test_where_vendors_were_met_counts_against_both_errors(
+    table: Table, there: dict[str, float | None], level: str | None
+) -> None:
+    answer = same_vendor(known(**HERE), known(**there), table)
+    assert {piece.level for piece in answer.evidence if piece.name == "place"} == ({level} if level else set())
 
 
 # ---------------------------------------------------------------- the ladder
