@@ -26,12 +26,14 @@ from field_api import (
     sign_in,
     storage,
     uploads,
+    vendors,
+    yardstick,
 )
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
+    *(sign_in, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports, health),
     api_document,
 )
 
@@ -44,6 +46,7 @@ def create_app(settings: Settings) -> Flask:
     database.init_app(app, settings)
     storage.init_app(app, settings)
     identity.init_app(app, settings)
+    yardstick.init_app(app, settings)
     api = api_document.init_app(app)
     answers.init_app(app)
     origins.init_app(app, settings)

@@ -27,7 +27,8 @@ from sqlalchemy.orm import Session
 import migrations
 from field_api.database import db
 from field_api.storage import store
-from sync import access_log, accounts, evidence, inventory, journal, reference
+from field_api.yardstick import yardstick
+from sync import access_log, accounts, evidence, inventory, journal, reappraisal, reference
 from sync.clock import LOCAL_ZONE
 from sync.models import ROLES, begin_read, begin_write, is_busy
 from sync.problems import Problem
@@ -35,6 +36,8 @@ from sync.store import part_key
 
 #: After how many links `verify` says how far it is.
 LINKS_PER_LINE = 1_000
+#: After how many records `resemble` says how far it is.
+RECORDS_PER_LINE = 5_000
 
 COMMANDS: list[click.Command] = []
 
@@ -237,8 +240,27 @@ def look_at_photos() -> None:
     """
     _begun(begin_read).rollback()
     for left in current_app.extensions["darkroom"].rounds():
-        click.echo(f"{left.photos} photos to look at, {left.citations} citations to compare", err=True)
+        photos = f"{left.photos} photos to look at, {left.citations} citations to compare"
+        click.echo(f"{photos}, {left.records} records to look at again", err=True)
     click.echo("Nothing more can be looked at now.")
+
+
+@_command("resemble")
+def resemble() -> None:
+    """Compare every record with all others anew, and count anew how often vendors were warned before.
+
+    Once after an update from a version that did not compare, or with another table of weights. The servers may run.
+    """
+    total = reappraisal.total(_begun(begin_read))
+    db.session.rollback()
+    step: reappraisal.Step | None = reappraisal.begin()
+    while step is not None:
+        done = step.done
+        step = reappraisal.walk(_begun(begin_write), step, yardstick(), now=_now())
+        db.session.commit()
+        if step is None or step.done // RECORDS_PER_LINE > done // RECORDS_PER_LINE:
+            click.echo(f"{step.done if step else done:,} of {total:,} records", err=True)
+    click.echo("Everything that was there has been compared.")
 
 
 @_command("access-log")

@@ -459,6 +459,13 @@ def _whose(record: Record, pending: Pending, world: World) -> Officer:
     return next(o for o in world.officers.values() if o.account_id == record.state["officer_id"])
 
 
+def remark(record: Record, code: str, note: Note | None) -> None:
+    """Of the notes with this code the record has this one and no other."""
+    others = [each for each in record.state["notes"] if each["code"] != code]
+    record.state["notes"] = [*others, *([note] if note else [])]
+    record.state["note_codes"] = sorted({each["code"] for each in record.state["notes"]})
+
+
 def crew_of(patrol: Record, world: World) -> list[Officer]:
     """Those named on a patrol who have an account; names are told in any case."""
     names = {name.lower() for name in patrol.state["officers"]}
