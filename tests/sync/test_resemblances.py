@@ -102,7 +102,7 @@ def test_an_equal_body_is_enough_without_a_photo_and_an_equal_photo_with_another
     push(session, officer, batch(officer, out, same_body, same_photo), now)
     phone = reinstalled(session, officer)
     reworded = again(same_photo, out)
-    reworded["body"] |= {"description": "占道经营，已劝离"}
+    reworded["body"] |= {"description": reworded["body"]["description"] + "。"}
     receipt = push(session, phone, batch(phone, again(same_body, out), reworded), now)
     assert [each["resembles"][0]["grouped"] for each in receipt["results"]] == [True, True]
     assert len(listed(session, supervisor)) == 2
@@ -382,7 +382,7 @@ def test_a_crowd_at_one_place_and_moment_costs_a_bounded_number_of_statements(
     engine: Engine, session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
     counts = []
-    for size in (40, 60):
+    for size in (20, 40, 60):  # the first finds nobody there
         out = patrol()
         day = batch(officer, out, *(seen(out, metres=100 * size) for _ in range(size)))
         push(session, officer, batch(officer), now)
@@ -390,7 +390,7 @@ def test_a_crowd_at_one_place_and_moment_costs_a_bounded_number_of_statements(
         with count_statements(engine) as counted:
             push(session, officer, day, now)
         counts.append(counted.statements)
-    assert counts[0] == counts[1]
+    assert counts[1] == counts[2]
     assert max(len(found) for found in _by_record(session).values()) <= 20
 
 
