@@ -97,7 +97,7 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
     incidents = _incidents(session, live)
     _remark_repeats(session, live, incidents)
     changes = _write(session, [each for each in live.values() if each.touched])
-    seen = {id: _sketch(each, incidents) for id, each in live.items()}
+    seen = {id: each for kind in KINDS for id, each in _sketched(session, kind, live).items()}
     found = resemblances.search(session, seen, yardstick.table)
     hold_counter(session)
     found = resemblances.search_on(session, seen, yardstick.table, found)
@@ -132,9 +132,8 @@ def _incidents(session: Session, records: Mapping[uuid.UUID, Record]) -> dict[uu
     return {**among_them, **resemblances.incidents_of(session, about - among_them.keys())}
 
 
-def _sketch(record: Record, incidents: Mapping[uuid.UUID, Mapping[str, Any]]) -> Sketch:
-    about = incidents[record.state["incident"]] if record.kind == "warning" else None
-    return resemblances.sketch(record.kind, record.state, about)
+def _sketched(session: Session, kind: str, records: Mapping[uuid.UUID, Record]) -> dict[uuid.UUID, Sketch]:
+    return resemblances.sketched(session, kind, [each.state for each in records.values() if each.kind == kind])
 
 
 def _remark_repeats(

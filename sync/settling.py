@@ -260,8 +260,10 @@ def _sketch(taken: Taken, world: World) -> None:
     """What likeness looks at of the records that were touched; of those that are void it looks at nothing."""
     for record_id, r in world.records.items():
         if r.touched and r.state["voided_at"] is None:
-            parent = _incident_of(r, world) if r.kind == "warning" else None
-            taken.sketches[record_id] = resemblances.sketch(r.kind, r.state, parent)
+            about = _incident_of(r, world) if r.kind == "warning" else None
+            patrol = verdicts.patrol_of(r, world)
+            crew = patrol.state["officers"] if patrol else ()
+            taken.sketches[record_id] = resemblances.sketch(r.kind, r.state, about, crew)
         if r.touched and not r.new:
             taken.known.add(record_id)
 
