@@ -96,7 +96,7 @@ class Scale:
 
     def _bits(self, chance: Chance) -> float:
         most = math.floor(max(bits_of(self.alone) - self.prior, 0.0) * 100) / 100
-        return min(round(math.log2(chance.m / chance.u), _DIGITS), most)
+        return min(round(math.log2(chance.m / chance.u), _DIGITS) + 0.0, most)  # which has no -0.0
 
     @cached_property
     def _facets(self) -> tuple[tuple[tuple[tuple[str, Mapping[str, float]], ...], float], ...]:

@@ -337,6 +337,8 @@ COMPARATORS: Comparators[Sketch] = {name: compared.level for name, compared in E
 def read_table(told: Mapping[str, Any]) -> Table:
     """The table of weights that `likeness.json` holds. Raises `ValueError` where it does not fit what is compared."""
     table = fellegi_sunter.read_table(told)
+    if missing := set(SCALES) - table.scales.keys():
+        raise ValueError(f"the table has no scales {sorted(missing)}")
     for scale in SCALES:
         check_known(table.scales[scale], {name: compared.levels for name, compared in EVIDENCE.items()})
     return table
