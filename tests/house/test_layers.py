@@ -24,7 +24,7 @@ LAYERS = (
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"}
-    | {"group_review", "reappraisal", "vendor_cards"},
+    | {"group_review", "reappraisal", "learning", "vendor_cards"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
