@@ -7,7 +7,6 @@ same. What a side does not say has no level and weighs nothing.
 
 Pieces that tell the same thing twice (a vendor's name and phone) share a facet: of these the strongest piece for it and
 the strongest against it count, and the others weigh nothing, because the sum holds for independent evidence only.
-And no single piece may carry a pair over a score of 0.9: it weighs at most what is missing for that.
 
 Which pieces there are and what they compare is not known here: `likeness` brings records, `vendors` vendors. Weights
 are learned in `estimation`.
@@ -19,18 +18,20 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-#: No single piece of evidence makes it more probable than this that two things are one.
-MOST_OF_ONE_PIECE = 0.9
 #: Digits of a bit that weights are given with: what is shown adds up to what is decided.
 _DIGITS = 2
 #: Far below the last digit: what adding floats may be off.
 _FLOAT_NOISE = 1e-9
 #: How far the chances of all levels of a piece may be from 1 altogether: tables are rounded.
 _ROUNDED = 0.011
+#: How much larger m/u may seem than that of the level before it, for the same reason.
+_RISEN = 1.01
+#: Significant digits of chances in a file.
+_CHANCE_DIGITS = 4
 
 Thing = TypeVar("Thing")
 #: Names the level at which two things agree in one piece of evidence; `None` where either says nothing. Symmetric.
@@ -50,8 +51,7 @@ def bits_of(score: float) -> float:
     return math.log2(score / (1 - score))
 
 
-@dataclass(frozen=True, slots=True)
-class Chance:
+class Chance(NamedTuple):
     """How often a level comes up among pairs that are the same (m), and among those that are not (u)."""
 
     m: float
@@ -60,7 +60,10 @@ class Chance:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of evidence: its levels with their chances, the facet it tells of, and why its chances are these."""
+    """A piece of evidence: its levels with their chances, the facet it tells of, and why its chances are these.
+
+    Levels stand from the most agreement to the least; none weighs more than one before it.
+    """
 
     name: str
     facet: str
@@ -72,10 +75,12 @@ class Piece:
 class Scale:
     """What pairs of one kind are weighed with; `share` of the pairs that are weighed at all are the same.
 
-    Pieces stand in the order in which they are compared: cheap ones first, those of one facet side by side.
+    No piece alone carries a pair over the score `alone`: it weighs at most what the prior lacks for that. Pieces stand
+    in the order in which they are compared: cheap ones first, those of one facet side by side.
     """
 
     share: float
+    alone: float
     pieces: tuple[Piece, ...]
     reason: str
 
@@ -90,7 +95,7 @@ class Scale:
         return {piece.name: {level: self._bits(piece.levels[level]) for level in piece.levels} for piece in self.pieces}
 
     def _bits(self, chance: Chance) -> float:
-        most = math.floor((bits_of(MOST_OF_ONE_PIECE) - self.prior) * 100) / 100
+        most = math.floor(max(bits_of(self.alone) - self.prior, 0.0) * 100) / 100
         return min(round(math.log2(chance.m / chance.u), _DIGITS), most)
 
     @cached_property
@@ -107,11 +112,18 @@ class Scale:
         self, comparators: Comparators[Thing], one: Thing, other: Thing, least_bits: float
     ) -> float | None:
         """What the pair weighs, in bits; `None` as soon as it can't come to `least_bits` any more."""
-        total, least_bits = self.prior, least_bits - _FLOAT_NOISE
+        return self._weight(lambda name: comparators[name](one, other), least_bits - _FLOAT_NOISE)
+
+    def weight(self, levels: Levels) -> float:
+        """What a pair with these levels weighs, in bits."""
+        return self._weight(levels.get, -math.inf) or 0.0
+
+    def _weight(self, level_of: Callable[[str], str | None], least_bits: float) -> float | None:
+        total = self.prior
         for pieces, rest in self._facets:
             most = least = 0.0
             for name, bits in pieces:
-                level = comparators[name](one, other)
+                level = level_of(name)
                 if level is not None:
                     weight = bits[level]
                     if weight > most:
@@ -133,10 +145,6 @@ class Scale:
         facets = ({name: bits[levels[name]] for name, bits in pieces if name in levels} for pieces, _ in self._facets)
         return {name: weight for told in facets if told for name, weight in _counted(told).items()}
 
-    def weight(self, levels: Levels) -> float:
-        """What a pair with these levels weighs altogether, in bits."""
-        return round(self.prior + sum(self.weights(levels).values()), _DIGITS)
-
 
 def _counted(told: Mapping[str, float]) -> dict[str, float]:
     """Of one facet the strongest piece for it and the strongest against it; the others weigh nothing."""
@@ -149,7 +157,7 @@ def _counted(told: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The scales of one version, by the kind of what they compare."""
+    """The scales of one version, by names that tell what they are for."""
 
     version: str
     reason: str
@@ -159,20 +167,20 @@ class Table:
 def read_table(told: Mapping[str, Any]) -> Table:
     """The table that a file such as `likeness.json` holds. Raises `ValueError` where it contradicts itself."""
     try:
-        scales = {kind: _scale(scale) for kind, scale in told["kinds"].items()}
+        scales = {name: _scale(scale) for name, scale in told["scales"].items()}
         return Table(str(told["version"]), str(told["reason"]), scales)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a table of weights: {error!r}") from error
 
 
 def _scale(told: Mapping[str, Any]) -> Scale:
-    if not 0 < told["share"] < 1:
-        raise ValueError(f"the share of pairs that are the same is {told['share']}")
+    if not (0 < told["share"] < 1 and 0 < told["alone"] < 1):
+        raise ValueError(f"no probability: {told['share']} or {told['alone']}")
     pieces = tuple(_piece(piece) for piece in told["pieces"])
     facets = [facet for facet, _ in groupby(pieces, attrgetter("facet"))]
     if len({piece.name for piece in pieces}) < len(pieces) or len(set(facets)) < len(facets):
         raise ValueError(f"a piece stands twice, or away from the others of its facet: {facets}")
-    return Scale(told["share"], pieces, str(told["reason"]))
+    return Scale(told["share"], told["alone"], pieces, str(told["reason"]))
 
 
 def _piece(told: Mapping[str, Any]) -> Piece:
@@ -180,22 +188,28 @@ def _piece(told: Mapping[str, Any]) -> Piece:
     for chances in ([chance.m for chance in levels.values()], [chance.u for chance in levels.values()]):
         if min(chances) <= 0 or abs(sum(chances) - 1) > _ROUNDED:
             raise ValueError(f"the chances of {told['name']} are not above 0, or not 1 altogether: {chances}")
+    if any(less.m * more.u > more.m * less.u * _RISEN for more, less in pairwise(levels.values())):
+        raise ValueError(f"of {told['name']} a level weighs more than one that agrees more: {levels}")
     return Piece(str(told["name"]), str(told.get("facet", told["name"])), levels, str(told["reason"]))
 
 
 def written(table: Table) -> dict[str, Any]:
     """The table as `read_table` reads it."""
-    scales = {kind: _written(scale) for kind, scale in table.scales.items()}
-    return {"version": table.version, "reason": table.reason, "kinds": scales}
+    scales = {name: _written(scale) for name, scale in table.scales.items()}
+    return {"version": table.version, "reason": table.reason, "scales": scales}
 
 
 def _written(scale: Scale) -> dict[str, Any]:
     pieces = [
         {"name": piece.name, "facet": piece.facet, "reason": piece.reason}
-        | {"levels": {level: [chance.m, chance.u] for level, chance in piece.levels.items()}}
+        | {"levels": {level: [_brief(chance.m), _brief(chance.u)] for level, chance in piece.levels.items()}}
         for piece in scale.pieces
     ]
-    return {"share": scale.share, "reason": scale.reason, "pieces": pieces}
+    return {"share": _brief(scale.share), "alone": scale.alone, "reason": scale.reason, "pieces": pieces}
+
+
+def _brief(chance: float) -> float:
+    return float(f"{chance:.{_CHANCE_DIGITS}g}")
 
 
 def check_known(scale: Scale, known: Mapping[str, Collection[str]]) -> None:

@@ -1,8 +1,8 @@
 """Decides: how far two names, phones, plates, stalls or texts agree, as people write them.
 
-Officers write down by ear, in a hurry, on a phone's keyboard: traditional for simplified characters, a title for a
-given name, one homophone for another, full-width digits. Each `normal_…` undoes what never matters; each `…_level` tells
-what is left, and `None` where either side says nothing. All of it is symmetric and takes any Unicode of any length.
+Officers write by ear, in a hurry, on a phone's keyboard: traditional for simplified characters, a title for a given
+name, one homophone for another, full-width digits. Each `normal_…` undoes what never matters; each `…_level` tells what
+is left, and `None` where either side says nothing. All of it is symmetric and takes any Unicode of any length.
 
 What people write is no decision: who the vendor is, is decided by `vendors`, and what is the same by `likeness`.
 """

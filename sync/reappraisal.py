@@ -1,6 +1,6 @@
 """Looks at records again, behind the requests, when more is known by now: how their photos look, or how often their
 vendor was warned before. What was found is kept as at their arrival; a note that changed is sworn to, the version
-stays.
+stays. Vendors of whom more is known are compared here too: no phone waits to hear whom they resemble.
 
 Any number of processes may do so side by side. The whole table can be gone through the same way (`walk`).
 """
@@ -22,8 +22,8 @@ from sync.groups import MODELS
 from sync.journal import hold_counter, record_change
 from sync.likeness import Sketch
 from sync.models import Reappraisal, UtcDateTime, among, update_rows
-from sync.resemblances import KINDS, Yardstick
-from sync.vendor_log import asked_of, recounted, repeat_notes
+from sync.resemblances import KEPT_FROM_BITS, KINDS, Yardstick
+from sync.vendor_log import asked_of, recounted, repeat_notes, weigh_vendors
 from sync.vendors import REPEAT
 from sync.verdicts import Record, remark
 
@@ -46,6 +46,10 @@ def look_again(session: Session, yardstick: Yardstick, *, now: dt.datetime, most
     return len(rows)
 
 
+#: In this order a walk goes through everything.
+_WALKED = (*KINDS, "vendor")
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """How far a walk through all records has come: how many are `done`, and behind which record it stands."""
@@ -58,7 +62,7 @@ class Step:
 
 def begin() -> Step:
     """The first step of a walk through all records."""
-    return Step(KINDS[0])
+    return Step(_WALKED[0])
 
 
 def walk(
@@ -66,21 +70,22 @@ def walk(
 ) -> Step | None:
     """The next records in order of kind and time are looked at; the step after them, `None` behind the last."""
     model = MODELS[step.kind]
-    asked = select(model.id, model.occurred_at).order_by(model.occurred_at, model.id).limit(most)
+    at = model.created_at if step.kind == "vendor" else model.occurred_at
+    asked = select(model.id, at.label("at")).order_by(at, model.id).limit(most)
     if step.id is not None:
         place = tuple_(literal(step.at, UtcDateTime), literal(step.id, model.id.type))
-        asked = asked.where(tuple_(model.occurred_at, model.id) > place)
+        asked = asked.where(tuple_(at, model.id) > place)
     rows = session.execute(asked).all()
     if not rows:
-        behind = KINDS[KINDS.index(step.kind) + 1 :]
+        behind = _WALKED[_WALKED.index(step.kind) + 1 :]
         return Step(behind[0], done=step.done) if behind else None
     _appraise(session, {row.id: step.kind for row in rows}, yardstick, now=now)
-    return Step(step.kind, rows[-1].occurred_at, rows[-1].id, step.done + len(rows))
+    return Step(step.kind, rows[-1].at, rows[-1].id, step.done + len(rows))
 
 
 def total(session: Session) -> int:
     """How many records a walk goes through."""
-    return sum(session.scalar(select(func.count()).select_from(MODELS[kind])) or 0 for kind in KINDS)
+    return sum(session.scalar(select(func.count()).select_from(MODELS[kind])) or 0 for kind in _WALKED)
 
 
 # ---------------------------------------------------------------- one transaction
@@ -92,11 +97,13 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
     incidents = _incidents(session, live)
     _remark_repeats(session, live, incidents)
     changes = _write(session, [each for each in live.values() if each.touched])
-    seen = {id: _sketch(each, incidents) for id, each in live.items()}
+    seen = {id: each for kind in KINDS for id, each in _sketched(session, kind, live).items()}
     found = resemblances.search(session, seen, yardstick.table)
     hold_counter(session)
     found = resemblances.search_on(session, seen, yardstick.table, found)
     resemblances.keep(session, found, records.keys(), yardstick.table, now=now)
+    vendors = [id for id, kind in chosen.items() if kind == "vendor"]
+    weigh_vendors(session, vendors, yardstick.table, least_bits=KEPT_FROM_BITS, now=now)
     spoken = resemblances.group_sent_again(session, found, now=now)
     for each in spoken:
         look_again_at(session, recounted(session, each.changed), now=now)
@@ -125,9 +132,8 @@ def _incidents(session: Session, records: Mapping[uuid.UUID, Record]) -> dict[uu
     return {**among_them, **resemblances.incidents_of(session, about - among_them.keys())}
 
 
-def _sketch(record: Record, incidents: Mapping[uuid.UUID, Mapping[str, Any]]) -> Sketch:
-    about = incidents[record.state["incident"]] if record.kind == "warning" else None
-    return resemblances.sketch(record.kind, record.state, about)
+def _sketched(session: Session, kind: str, records: Mapping[uuid.UUID, Record]) -> dict[uuid.UUID, Sketch]:
+    return resemblances.sketched(session, kind, [each.state for each in records.values() if each.kind == kind])
 
 
 def _remark_repeats(

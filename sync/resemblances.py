@@ -39,6 +39,7 @@ from sync.models import (
     Incident,
     Installation,
     Link,
+    Patrol,
     PhotoFacts,
     Resemblance,
     TokenFamily,
@@ -69,6 +70,9 @@ REACH_ERRORS, REACH_M = 3.0, 45.0
 MOST_REACH_M = 3_000.0
 #: Degrees that a metre is at most, either way, between 36° south and north.
 _DEGREES_PER_M = 1 / 90_000
+
+#: The columns of a record, by name.
+State = Mapping[str, Any]
 
 #: The kinds that are compared, parents before children: what is grouped of them says something of their children.
 KINDS = ("patrol", "incident", "warning")
@@ -105,12 +109,14 @@ def read_weights(file: Path | None = None) -> Table:
 # ---------------------------------------------------------------- what is looked at of a record
 
 
-def sketch(kind: str, state: Mapping[str, Any], incident: Mapping[str, Any] | None = None) -> Sketch:
-    """What likeness looks at of a record with these columns; a warning is about its incident's place and vendor."""
+def sketch(kind: str, state: State, incident: State | None = None, crew: Iterable[str] = ()) -> Sketch:
+    """What likeness looks at of a record with these columns, whose patrol's officers are this crew. A warning is about
+    its incident's place, vendor and parties."""
     about = incident or state
     vendor_id = state.get("vendor_id") or about.get("vendor_id")
     told = about.get("vendor") if about.get("vendor_id") == vendor_id else None
     placed = state if state["lon"] is not None else about
+    parties = about.get("parties") or ()
     return Sketch(
         id=state["id"],
         kind=kind,
@@ -123,17 +129,19 @@ def sketch(kind: str, state: Mapping[str, Any], incident: Mapping[str, Any] | No
         lon=placed["lon"],
         lat=placed["lat"],
         error_m=placed["error_m"],
+        crew=frozenset(name.lower() for name in crew),
         items=frozenset(about.get("items") or ()),
         event_class=about.get("event_class"),
         vendor_id=vendor_id,
         vendor={name: value for name, value in (told or {}).items() if name != "id"},
+        parties=frozenset(party[name] for party in parties for name in ("name", "phone") if party.get(name)),
         photos=frozenset(photo["sha256"] for photo in state["photos"]),
         text=state[_TEXT[kind]],
         content=_content(kind, state),
     )
 
 
-def _content(kind: str, state: Mapping[str, Any]) -> bytes:
+def _content(kind: str, state: State) -> bytes:
     said = {name: state[name] for name in _CONTENT[kind] if state[name]}
     if state.get("vendor"):
         said["vendor"] = {name: value for name, value in state["vendor"].items() if name != "id"}
@@ -146,18 +154,31 @@ def sketches(session: Session, kind: str, ids: Collection[uuid.UUID]) -> dict[uu
         return {}
     table = MODELS[kind].__table__
     asked = select(table).where(among(session, table.c.id, ids), table.c.voided_at.is_(None))
-    rows = [dict(row) for row in session.execute(asked).mappings()]
-    if kind != "warning":
-        return {row["id"]: sketch(kind, row) for row in rows}
-    incidents = incidents_of(session, {row["incident"] for row in rows})
-    return {row["id"]: sketch(kind, row, incidents[row["incident"]]) for row in rows}
+    return sketched(session, kind, [dict(row) for row in session.execute(asked).mappings()])
 
 
-def incidents_of(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Mapping[str, Any]]:
+def sketched(session: Session, kind: str, rows: Sequence[State]) -> dict[uuid.UUID, Sketch]:
+    """The sketches of the records with these columns; what they hang on is looked up."""
+    if kind == "patrol":
+        return {row["id"]: sketch(kind, row, crew=row["officers"]) for row in rows}
+    of_warnings = {row["incident"] for row in rows} if kind == "warning" else set()
+    incidents = incidents_of(session, of_warnings)
+    about = {row["id"]: incidents[row["incident"]] if of_warnings else row for row in rows}
+    crews = _crews(session, {incident["patrol"] for incident in about.values()})
+    return {row["id"]: sketch(kind, row, about[row["id"]], crews[about[row["id"]]["patrol"]]) for row in rows}
+
+
+def incidents_of(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, State]:
     """The columns of these incidents, which warnings are about."""
     table = Incident.__table__
     rows = session.execute(select(table).where(among(session, table.c.id, ids))).mappings() if ids else ()
     return {row["id"]: dict(row) for row in rows}
+
+
+def _crews(session: Session, patrols: Collection[uuid.UUID]) -> dict[uuid.UUID, list[str]]:
+    """The officers of each of these patrols, as it names them."""
+    asked = select(Patrol.id, Patrol.officers).where(among(session, Patrol.id, patrols))
+    return {row.id: row.officers for row in session.execute(asked)} if patrols else {}
 
 
 def _with_pictures(session: Session, all_: dict[uuid.UUID, Sketch]) -> dict[uuid.UUID, Sketch]:
@@ -333,8 +354,8 @@ def search_on(session: Session, of: Mapping[uuid.UUID, Sketch], table: Table, ea
         return earlier
     changed = select(FeedEntry.entity).join(Link, Link.key == FeedEntry.link_key)
     changed = changed.where(Link.number > earlier.number, FeedEntry.kind.in_(KINDS))
-    sketched, weights = _weighed(session, of, table, [uuid.UUID(entity) for entity in session.scalars(changed)])
-    return Search({**earlier.sketches, **sketched}, {**earlier.weights, **weights}, number)
+    drawn, weights = _weighed(session, of, table, [uuid.UUID(entity) for entity in session.scalars(changed)])
+    return Search({**earlier.sketches, **drawn}, {**earlier.weights, **weights}, number)
 
 
 def _weighed(
@@ -342,34 +363,32 @@ def _weighed(
 ) -> tuple[dict[uuid.UUID, Sketch], dict[Pair, float]]:
     if not of or changed == []:
         return dict(of), {}
-    pairs, sketched = set[Pair](), dict(of)
+    pairs, drawn = set[Pair](), dict(of)
     hints = _hints(session, of.values())
     for kind in KINDS:
         mine = [each for each in of.values() if each.kind == kind]
         found = _candidates(session, kind, mine, hints, changed) if mine else set()
-        sketched |= sketches(session, kind, {id for two in found for id in two} - sketched.keys())
-        pairs |= {two for two in found if two[0] in sketched and two[1] in sketched}
-    few = _nearest(pairs, sketched)
-    sketched |= _with_pictures(session, {id: sketched[id] for two in few for id in two})
-    return sketched, _weigh(few, sketched, table)
+        drawn |= sketches(session, kind, {id for two in found for id in two} - drawn.keys())
+        pairs |= {two for two in found if two[0] in drawn and two[1] in drawn}
+    few = _nearest(pairs, drawn)
+    drawn |= _with_pictures(session, {id: drawn[id] for two in few for id in two})
+    return drawn, _weigh(few, drawn, table)
 
 
-def _nearest(pairs: Collection[Pair], sketched: Mapping[uuid.UUID, Sketch]) -> set[Pair]:
+def _nearest(pairs: Collection[Pair], drawn: Mapping[uuid.UUID, Sketch]) -> set[Pair]:
     """Of the pairs of each record those that are nearest in time, where they are a crowd."""
     if len(pairs) <= MOST_WEIGHED:
         return set(pairs)
     of_record: dict[uuid.UUID, list[tuple[dt.timedelta, Pair]]] = defaultdict(list)
     for one, other in pairs:
-        apart = abs(sketched[one].occurred_at - sketched[other].occurred_at)
+        apart = abs(drawn[one].occurred_at - drawn[other].occurred_at)
         of_record[one].append((apart, (one, other)))
         of_record[other].append((apart, (one, other)))
     return {two for found in of_record.values() for _, two in sorted(found)[:MOST_WEIGHED]}
 
 
-def _weigh(pairs: Iterable[Pair], sketched: Mapping[uuid.UUID, Sketch], table: Table) -> dict[Pair, float]:
-    weights = {
-        (one, other): weight_or_none(sketched[one], sketched[other], table, KEPT_FROM_BITS) for one, other in pairs
-    }
+def _weigh(pairs: Iterable[Pair], drawn: Mapping[uuid.UUID, Sketch], table: Table) -> dict[Pair, float]:
+    weights = {(one, other): weight_or_none(drawn[one], drawn[other], table, KEPT_FROM_BITS) for one, other in pairs}
     return {two: weight for two, weight in weights.items() if weight is not None and weight >= KEPT_FROM_BITS}
 
 
@@ -431,17 +450,17 @@ def group_sent_again(session: Session, found: Search, *, now: dt.datetime) -> li
 SENT_AGAIN = "sent-again"
 
 
-def _is_again(sketched: Mapping[uuid.UUID, Sketch], two: Pair, *, same_incident: bool) -> bool:
-    return is_resubmission(sketched[two[0]], sketched[two[1]], same_incident=same_incident)
+def _is_again(drawn: Mapping[uuid.UUID, Sketch], two: Pair, *, same_incident: bool) -> bool:
+    return is_resubmission(drawn[two[0]], drawn[two[1]], same_incident=same_incident)
 
 
-def _of_the_same_incident(session: Session, sketched: Mapping[uuid.UUID, Sketch], pairs: Sequence[Pair]) -> list[Pair]:
-    about = {id: incident for two in pairs for id in two if (incident := sketched[id].incident_id)}
+def _of_the_same_incident(session: Session, drawn: Mapping[uuid.UUID, Sketch], pairs: Sequence[Pair]) -> list[Pair]:
+    about = {id: incident for two in pairs for id in two if (incident := drawn[id].incident_id)}
     one_thing = groups.groups_of(session, about.values())
     return [
         (one, other)
         for one, other in pairs
-        if _is_again(sketched, (one, other), same_incident=about[other] in one_thing.get(about[one], ()))
+        if _is_again(drawn, (one, other), same_incident=about[other] in one_thing.get(about[one], ()))
     ]
 
 

@@ -249,8 +249,8 @@ def _incident_of(record: Record, world: World) -> Mapping[str, Any]:
 
 
 def _have_others_looked_at(session: Session, world: World, now: dt.datetime) -> None:
-    """Records of a vendor that occurred after a warning which arrives, or changes, only now: they say how often the
-    vendor was warned before. Behind the requests, for others may have them in hand."""
+    """Behind the requests: records of a vendor that occurred after a warning which arrives, or changes, only now. They
+    say how often the vendor was warned before, and others may have them in hand."""
     touched = [r for r in world.records.values() if r.touched and r.kind == "warning" and r.state["vendor_id"]]
     later = later_records(session, _warned(touched, world)) if touched else []
     look_again_at(session, ((kind, id) for kind, id in later if id not in world.records), now=now)
@@ -260,8 +260,10 @@ def _sketch(taken: Taken, world: World) -> None:
     """What likeness looks at of the records that were touched; of those that are void it looks at nothing."""
     for record_id, r in world.records.items():
         if r.touched and r.state["voided_at"] is None:
-            parent = _incident_of(r, world) if r.kind == "warning" else None
-            taken.sketches[record_id] = resemblances.sketch(r.kind, r.state, parent)
+            about = _incident_of(r, world) if r.kind == "warning" else None
+            patrol = verdicts.patrol_of(r, world)
+            crew = patrol.state["officers"] if patrol else ()
+            taken.sketches[record_id] = resemblances.sketch(r.kind, r.state, about, crew)
         if r.touched and not r.new:
             taken.known.add(record_id)
 
@@ -492,7 +494,7 @@ def _write(
     _write_crews(session, [r for r in touched if r.kind == "patrol"], world)
     _write_links(session, [r for r in touched if r.kind == "incident"])
     insert_rows(session, Track, world.new_tracks)
-    _keep_vendor_keys(session, touched, world)
+    _keep_vendor_keys(session, touched, world, incoming.arrival.at)
     announced = [row for r in touched for row in r.announced]
     insert_rows(session, AnnouncedPhoto, [row | {"announced_at": incoming.arrival.at} for row in announced])
     return {row["record_id"] for row in announced}
@@ -546,11 +548,13 @@ def _keep_vendors(session: Session, rows: list[dict[str, Any]]) -> list[dict[str
     return rows
 
 
-def _keep_vendor_keys(session: Session, touched: Sequence[Record], world: World) -> None:
+def _keep_vendor_keys(session: Session, touched: Sequence[Record], world: World, now: dt.datetime) -> None:
+    """By what vendors are known is kept; those of whom more is known now are compared behind the requests."""
     told = [
         (r.state["vendor_id"], r.state["township_code"], r.state["vendor"]) for r in touched if r.state.get("vendor")
     ]
-    keep_keys(session, told, {row["id"] for row in world.new_vendors})
+    met = keep_keys(session, told, {row["id"] for row in world.new_vendors})
+    look_again_at(session, (("vendor", vendor_id) for vendor_id in met), now=now)
 
 
 def _write_crews(session: Session, patrols: list[Record], world: World) -> None:

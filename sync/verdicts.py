@@ -438,7 +438,7 @@ def _decides(record: Record) -> bool:
 
 def _company_notes(record: Record, pending: Pending, world: World) -> list[Note]:
     """Remarks on who was out together: on the patrol itself, and on decisions taken by too few."""
-    patrol = _patrol_of(record, world)
+    patrol = patrol_of(record, world)
     if patrol is None:
         return []
     crew = crew_of(patrol, world)
@@ -472,7 +472,8 @@ def crew_of(patrol: Record, world: World) -> list[Officer]:
     return [world.officers[name] for name in sorted(names) if name in world.officers]
 
 
-def _patrol_of(record: Record, world: World) -> Record | None:
+def patrol_of(record: Record, world: World) -> Record | None:
+    """The patrol that a record belongs to; a patrol's own."""
     seen: Record | None = record
     while seen is not None and seen.kind != "patrol":
         seen = _parent(seen, world)

@@ -12,7 +12,8 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 LAYERS = (
     {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
     | {"names", "fellegi_sunter", "grouping"},  # how people write; how evidence adds up; what is one thing with what
-    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
+    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"}  # kept; decided
+    | {"estimation"},  # how weights are learned
     {"wire", "sheets", "journal", "photo_notes"}  # what comes in, what is recorded
     | {"likeness", "again"},  # what resembles
     {"verdicts", "shapes", "vendors", "groups"},  # what becomes of an operation; what goes out; what is one thing
@@ -30,7 +31,7 @@ LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
 DECIDERS = (
     *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
-    *("names", "fellegi_sunter", "likeness", "vendors"),
+    *("names", "fellegi_sunter", "estimation", "likeness", "vendors"),
 )
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
