@@ -12,9 +12,18 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from sync.models import Incident, Patrol, Resemblance, SignedIn, Vendor, VendorKey
+from sync.models import Incident, Patrol, Resemblance, SignedIn, Vendor, VendorKey, VendorWarning
 from sync.resemblances import read_weights
-from sync.vendor_log import Asked, histories, keep_keys, later_records, repeat_notes, weigh_vendors
+from sync.vendor_log import (
+    Asked,
+    asked_of,
+    histories,
+    keep_keys,
+    later_records,
+    repeat_notes,
+    warned_by,
+    weigh_vendors,
+)
 from sync.vendors import MOST_SHARING, Note, Warned
 from tests.builders import GUALI, YINONG, make_item, make_lists, make_signed_in
 from tests.counting import count_statements
@@ -221,6 +230,25 @@ def test_a_warning_that_names_no_vendor_was_given_to_its_incidents(
     warn(session, patrol, officer, vendor, hours_ago(2), vendor_id=None)
     warn(session, patrol, officer, vendor, hours_ago(1), vendor_id=other.id)
     assert (_count(session, vendor), _count(session, other)) == (1, 1)
+
+
+def test_a_warning_is_asked_about_and_counts_as_its_incident_tells(
+    session: Session, patrol: Patrol, officer: SignedIn
+) -> None:
+    vendor = make_vendor(session, **WANG)
+    met = make_incident(session, patrol, officer, items=[STREET], vendor_id=vendor.id, vendor={"id": "x"} | WANG)
+    incident = columns(met)
+    for named, told in ((None, met.vendor), (vendor.id, met.vendor), (uuid.uuid4(), None)):
+        warning = columns(make_warning(session, met, officer, vendor_id=named, deadline_on=NOW.date(), voided_at=NOW))
+        asked, warned = asked_of(warning, incident), warned_by(warning, incident)
+        assert (asked.vendor_id, asked.told, asked.incident_id) == (named or vendor.id, told, met.id)
+        assert (warned.vendor_id, warned.event, warned.live) == (named or vendor.id, met.id, False)
+        assert (set(asked.items), warned.items, warned.deadline_on) == ({STREET}, {STREET}, NOW.date())
+    assert asked_of(incident, incident).record_id == met.id
+
+
+def columns(record: Incident | VendorWarning) -> dict[str, Any]:
+    return {column.name: getattr(record, column.name) for column in record.__table__.columns}
 
 
 def test_what_is_about_to_be_written_stands_in_for_what_is_stored(
