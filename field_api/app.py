@@ -8,6 +8,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from field_api import (
+    access_tokens,
     answers,
     api_document,
     batches,
@@ -31,7 +32,7 @@ from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
+    *(sign_in, access_tokens, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
     api_document,
 )
 
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> Flask:
     api = api_document.init_app(app)
     answers.init_app(app)
     origins.init_app(app, settings)
+    access_tokens.init_app(app)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     darkroom.init_app(app, settings)

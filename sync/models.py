@@ -138,7 +138,8 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 
 @dataclass(frozen=True)
 class SignedIn:
-    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings."""
+    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings; a program that
+    reads with an access token has no `install_id`."""
 
     account_id: int
     username: str
@@ -248,6 +249,24 @@ class Permit(Base):
     used_at: Mapped[dt.datetime | None]
     ended_at: Mapped[dt.datetime | None]
     family_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("token_families.id"))
+
+
+class AccessToken(Base):
+    """What a program such as QGIS reads with in the name of `account_id`, until `expires_at`.
+
+    The token is known to nobody but who was told it once. `last_used_at` lags by up to `accounts.USE_NOTED_EVERY`.
+    """
+
+    __tablename__ = "access_tokens"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    last_used_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
 
 
 class SignInFailures(Base):
