@@ -50,7 +50,7 @@ def list_access_tokens(who: SignedIn) -> Response:
 @roles(*ROLES)
 @blueprint.doc(
     requestBody={"required": True, "content": {"application/json": {"schema": _SHAPE}}},
-    responses={413: "CONTENT_TOO_LARGE", 422: "UNPROCESSABLE_ENTITY"},
+    responses={422: "UNPROCESSABLE_ENTITY"},
 )
 @blueprint.alt_response(201, schema=shapes.NewAccessTokenDocument, success=True)
 def post_access_token(who: SignedIn) -> Response:

@@ -17,6 +17,8 @@ from field_api import (
     darkroom,
     database,
     exports,
+    features,
+    features_document,
     health,
     identity,
     installations,
@@ -33,7 +35,7 @@ from field_api.settings import Settings
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
     *(sign_in, access_tokens, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
-    api_document,
+    *(features, features_document, api_document),
 )
 
 
