@@ -163,7 +163,7 @@ _COMMON: Mapping[str, Json] = {
         "an instant, or first and last of an interval with / between; .. where it is open",
     ),
     "crs": _query("crs", _CRS),
-    "filter": _query("filter", {"type": "string", "minLength": 1, "maxLength": MOST_CHARS}, "CQL2"),
+    "filter": _query("filter", {"type": "string", "minLength": 1}, f"CQL2, up to {MOST_CHARS:,} characters"),
     "filter-lang": _query("filter-lang", {"type": "string", "enum": list(LANGUAGES), "default": LANGUAGES[0]}),
     "filter-crs": _query("filter-crs", _CRS),
     "cursor": _query("cursor", {"type": "string", "maxLength": 80}, "from a link to the next page"),

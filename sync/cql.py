@@ -28,8 +28,8 @@ from sqlalchemy.sql import ColumnElement
 from sync.models import is_like
 from sync.problems import QueryInvalid
 
-#: Characters of a filter, parts inside each other, and parts at all. ESTIMATE: gunicorn takes lines of 4,094 bytes.
-MOST_CHARS, MOST_DEPTH, MOST_PARTS = 8_000, 60, 2_000
+#: Characters of a filter, parts inside each other, and parts at all. ESTIMATE: gunicorn takes 8,190 bytes at most.
+MOST_CHARS, MOST_DEPTH, MOST_PARTS = 8_000, 60, 1_000
 #: Instants are told to the millisecond, and compared as they are told.
 TOLD = dt.timedelta(milliseconds=1)
 #: The first and the last instant that can be compared with; what lies beyond is as good as these.
@@ -44,7 +44,8 @@ Meets = Callable[[Any], Condition]
 
 @dataclass(frozen=True)
 class Queryable:
-    """What can be asked about: its kind (`string`, `number`, `boolean`, `uuid`, `date`, `date-time`) and its SQL."""
+    """What can be asked about: its kind (`string`, `number`, `integer`, `boolean`, `uuid`, `date`, `date-time`) and its
+    SQL."""
 
     kind: str
     column: ColumnElement[Any]
@@ -372,6 +373,7 @@ def equals(session: Session, queryable: Queryable, text: str) -> Condition:
         "string": lambda told: Value(told, ""),
         "uuid": lambda told: Value(told, ""),
         "number": lambda told: Value(float(told), ""),
+        "integer": lambda told: Value(int(told), ""),
         "boolean": lambda told: Value({"true": True, "false": False}[told], ""),
         "date": lambda told: Call("date", (Value(told, ""),), ""),
         "date-time": lambda told: Call("timestamp", (Value(told, ""),), ""),
@@ -449,7 +451,7 @@ class _Meaning:
         found = self._queryables.get(node.name)
         if found is None:
             wrong(node.at, f"there is no property {node.name[:80]!r} to ask about")
-        return _Scalar(found.kind, found.column)
+        return _Scalar("number" if found.kind == "integer" else found.kind, found.column)
 
     # ------------------------------------------------ predicates
 

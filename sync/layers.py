@@ -89,8 +89,7 @@ class Layer:
     @cached_property
     def queryables(self) -> Mapping[str, Queryable]:
         """What a filter may ask about."""
-        kinds = {each.name: "number" if each.kind == "integer" else each.kind for each in self.properties}
-        return {name: Queryable(kinds[name], column) for name, column in self.columns.items()}
+        return {each.name: Queryable(each.kind, each.column) for each in self.properties if each.column is not None}
 
 
 # ---------------------------------------------------------------- what records have in common
