@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,6 +159,9 @@ def test_a_number_that_too_many_have_is_nobodys(session: Session, patrol: Patrol
     many.append(make_vendor(session, phone="88888888"))
     for asked in (as_asked(many[0]), as_asked(many[0], vendor_id=uuid.uuid4())):
         assert note_on(session, asked) is None
+    two = [as_asked(many[0], vendor_id=uuid.uuid4()) for _ in range(2)]
+    first = Warned(uuid.uuid4(), two[0].vendor_id, hours_ago(1), "education", uuid.uuid4())
+    assert repeat_notes(session, two, [first]).keys() == {two[0].record_id}
     new = [as_asked(many[0], told={"phone": "11111111"}, vendor_id=uuid.uuid4()) for _ in range(MOST_SHARING + 1)]
     given = [Warned(uuid.uuid4(), new[0].vendor_id, hours_ago(1), "education", uuid.uuid4())]
     assert repeat_notes(session, new, given).keys() == {new[0].record_id}
@@ -205,7 +209,8 @@ def test_only_what_was_before_and_is_live_and_of_another_event_counts(
     assert note_on(session, as_asked(vendor, incident_id=own.incident)) is None
     twice = make_incident(session, patrol, officer)
     group(session, twice, session.get_one(Incident, own.incident))
-    assert note_on(session, as_asked(vendor, incident_id=twice.id)) is None
+    for one in (twice.id, own.incident):
+        assert note_on(session, as_asked(vendor, incident_id=one)) is None
     assert note_on(session, as_asked(vendor)) is not None
 
 
@@ -227,6 +232,12 @@ def test_what_is_about_to_be_written_stands_in_for_what_is_stored(
     note = note_on(session, as_asked(vendor), new)
     assert note is not None
     assert (note["warnings"], note["next_steps"][0]["step"]) == (2, "order_correction")
+    twice = make_incident(session, patrol, officer)
+    group(session, twice, session.get_one(Incident, stored.incident))
+    for event, events in ((twice.id, 1), (stored.incident, 1), (uuid.uuid4(), 2)):
+        note = note_on(session, as_asked(vendor), replace(new, event=event))
+        assert note is not None
+        assert note["warnings"] == events
     voided = Warned(stored.id, vendor.id, stored.occurred_at, "education", stored.incident, live=False)
     assert note_on(session, as_asked(vendor), voided) is None
     moved = Warned(stored.id, uuid.uuid4(), stored.occurred_at, "education", stored.incident)
@@ -250,7 +261,9 @@ def test_the_next_step_goes_by_the_edition_in_force_that_day(
     warn(session, patrol, officer, vendor, hours_ago(3), items=["DEMO-SR-009"], step="order_correction")
     new = make_item(session, "DEMO-SR-009", delegated_to=(), from_on=today + dt.timedelta(days=1))
     new.fine_modal = "应当"
-    for at, why in ((NOW, "no-fine"), (NOW + dt.timedelta(days=1), "ordered-before")):
+    new.until_on = today + dt.timedelta(days=1)
+    days = ((0, "no-fine"), (1, "ordered-before"), (2, "ordered-before"))  # on the last none is in force: the newest
+    for at, why in ((NOW + dt.timedelta(days=number), why) for number, why in days):
         note = note_on(session, as_asked(vendor, items=["DEMO-SR-009", "DEMO-SR-001"], occurred_at=at))
         assert note is not None
         assert [(step["item"], step["why"]) for step in note["next_steps"]] == [
@@ -301,6 +314,7 @@ def test_records_after_a_warning_that_came_late_are_found(session: Session, patr
     by_phone = make_incident(session, patrol, officer, occurred_at=hours_ago(2), vendor_id=same.id)
     unnamed = make_warning(session, by_phone, officer, occurred_at=hours_ago(2))
     make_incident(session, patrol, officer, occurred_at=hours_ago(1), vendor_id=same.id, voided_at=NOW)
+    make_warning(session, by_phone, officer, occurred_at=hours_ago(1), vendor_id=same.id, voided_at=NOW)
     make_incident(session, patrol, officer, occurred_at=hours_ago(1), vendor_id=other.id)
     late = Warned(uuid.uuid4(), vendor.id, hours_ago(5), "education", uuid.uuid4())
     expected = [("incident", by_phone.id), ("incident", later.incident), ("warning", later.id), ("warning", unnamed.id)]
