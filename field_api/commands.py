@@ -28,8 +28,9 @@ import migrations
 from field_api.database import db
 from field_api.storage import store
 from field_api.yardstick import yardstick
-from sync import access_log, accounts, evidence, inventory, journal, reappraisal, reference
+from sync import access_log, accounts, evidence, inventory, journal, learning, reappraisal, reference
 from sync.clock import LOCAL_ZONE
+from sync.fellegi_sunter import written
 from sync.models import ROLES, begin_read, begin_write, is_busy
 from sync.problems import Problem
 from sync.store import part_key
@@ -261,6 +262,29 @@ def resemble() -> None:
         if step is None or step.done // RECORDS_PER_LINE > done // RECORDS_PER_LINE:
             click.echo(f"{step.done if step else done:,} of {total:,} records", err=True)
     click.echo("Everything that was there has been compared.")
+
+
+@_command("estimate-likeness")
+@click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV: one,other,same.")
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Where the new table of weights goes.")
+def estimate_likeness(pairs: Path | None, write: Path | None) -> None:
+    """Learn the weights of likeness from what people decided, and from labelled PAIRS; tell how good they are.
+
+    Precision and recall before and after are of pairs that were not learned from. What is written is used once
+    FIELD_API_LIKENESS_FILE names it; then `resemble` compares everything anew.
+    """
+    session = _begun(begin_read)
+    try:
+        judged = learning.decided(session) | (learning.labelled(pairs) if pairs else {})
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    table, lessons = learning.learn(session, judged, yardstick(), now=_now())
+    for line in learning.lines(lessons):
+        click.echo(line)
+    if not lessons:
+        click.echo("Nobody has judged any pair yet: nothing was learned.")
+    if write:
+        write.write_bytes(orjson.dumps(written(table), option=orjson.OPT_INDENT_2))
 
 
 @_command("access-log")

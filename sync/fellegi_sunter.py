@@ -96,7 +96,7 @@ class Scale:
 
     def _bits(self, chance: Chance) -> float:
         most = math.floor(max(bits_of(self.alone) - self.prior, 0.0) * 100) / 100
-        return min(round(math.log2(chance.m / chance.u), _DIGITS), most)
+        return min(round(math.log2(chance.m / chance.u), _DIGITS) + 0.0, most)  # which has no -0.0
 
     @cached_property
     def _facets(self) -> tuple[tuple[tuple[tuple[str, Mapping[str, float]], ...], float], ...]:
@@ -186,7 +186,7 @@ def _scale(told: Mapping[str, Any]) -> Scale:
 def _piece(told: Mapping[str, Any]) -> Piece:
     levels = {level: Chance(m, u) for level, (m, u) in told["levels"].items()}
     for chances in ([chance.m for chance in levels.values()], [chance.u for chance in levels.values()]):
-        if min(chances) <= 0 or abs(sum(chances) - 1) > _ROUNDED:
+        if not all(chance > 0 for chance in chances) or abs(sum(chances) - 1) > _ROUNDED:
             raise ValueError(f"the chances of {told['name']} are not above 0, or not 1 altogether: {chances}")
     if any(less.m * more.u > more.m * less.u * _RISEN for more, less in pairwise(levels.values())):
         raise ValueError(f"of {told['name']} a level weighs more than one that agrees more: {levels}")

@@ -337,6 +337,8 @@ COMPARATORS: Comparators[Sketch] = {name: compared.level for name, compared in E
 def read_table(told: Mapping[str, Any]) -> Table:
     """The table of weights that `likeness.json` holds. Raises `ValueError` where it does not fit what is compared."""
     table = fellegi_sunter.read_table(told)
+    if missing := set(SCALES) - table.scales.keys():
+        raise ValueError(f"the table has no scales {sorted(missing)}")
     for scale in SCALES:
         check_known(table.scales[scale], {name: compared.levels for name, compared in EVIDENCE.items()})
     return table
@@ -416,12 +418,11 @@ def _at_once(one: Sketch, other: Sketch) -> bool:
     return apart_s <= SAME_MOMENT_S or apart_m < SAME_FIX_M
 
 
-#: What a record that is sent again says as it did before, if it says anything; a description may have been touched up.
+#: What a record that is sent again says as it did before, if it says anything; it may have been worded anew.
 _SAID_AGAIN = ("item", "event_class", "vendor_phone", "vendor_plate", "vendor_stall", "vendor_name", "party")
 
 
 def _contradict(one: Sketch, other: Sketch) -> bool:
     """Whether anything speaks against one being the other, sent again."""
     other_photos = _level("photo", one, other) == "differs" and _level("picture", one, other) != "close"
-    other_words = _level("text", one, other) in ("related", "differs")
-    return other_photos or other_words or any(_level(name, one, other) not in (None, "equal") for name in _SAID_AGAIN)
+    return other_photos or any(_level(name, one, other) not in (None, "equal") for name in _SAID_AGAIN)

@@ -29,7 +29,7 @@ SIMILAR_SHARE = 0.75
 #: in the officers' set phrases come to 0.3.
 RELATED_SHARE = 0.45
 #: Texts kept ready in their normal form, and syllables: candidates are compared in crowds of the same few.
-_KEPT_TEXTS, _KEPT_CHARACTERS = 4_096, 32_768
+_KEPT_TEXTS, _KEPT_CHARACTERS = 2_048, 32_768
 
 #: Forms of address, which officers write for, before or behind a name.
 _TITLES = (

@@ -181,7 +181,7 @@ def _crews(session: Session, patrols: Collection[uuid.UUID]) -> dict[uuid.UUID, 
     return {row.id: row.officers for row in session.execute(asked)} if patrols else {}
 
 
-def _with_pictures(session: Session, all_: dict[uuid.UUID, Sketch]) -> dict[uuid.UUID, Sketch]:
+def with_pictures(session: Session, all_: dict[uuid.UUID, Sketch]) -> dict[uuid.UUID, Sketch]:
     """The sketches, with what is known of how their photos look."""
     names = {name for each in all_.values() for name in each.photos}
     if not names:
@@ -310,7 +310,7 @@ _OF_PLACES: tuple[Block, ...] = (_around, *_OF_ALL, _with_the_same_vendor)
 _BLOCKS: Mapping[str, tuple[Block, ...]] = {"patrol": _OF_ALL, "incident": _OF_PLACES, "warning": _OF_PLACES}
 
 
-def _candidates(
+def _found(
     session: Session, kind: str, of: Sequence[Sketch], hints: _Hints, changed: Collection[uuid.UUID] | None
 ) -> set[Pair]:
     """The pairs that are worth weighing, of these records with any others; or with those that have `changed`."""
@@ -361,18 +361,26 @@ def search_on(session: Session, of: Mapping[uuid.UUID, Sketch], table: Table, ea
 def _weighed(
     session: Session, of: Mapping[uuid.UUID, Sketch], table: Table, changed: Collection[uuid.UUID] | None
 ) -> tuple[dict[uuid.UUID, Sketch], dict[Pair, float]]:
-    if not of or changed == []:
-        return dict(of), {}
+    drawn, few = candidates(session, of, changed)
+    return drawn, _weigh(few, drawn, table)
+
+
+def candidates(
+    session: Session, of: Mapping[uuid.UUID, Sketch], changed: Collection[uuid.UUID] | None = None
+) -> tuple[dict[uuid.UUID, Sketch], set[Pair]]:
+    """The pairs of these records with any others, or with those that have `changed`, that are worth weighing; and the
+    sketches of all of them. The number of queries does not grow with them."""
     pairs, drawn = set[Pair](), dict(of)
+    if not of or changed == []:
+        return drawn, pairs
     hints = _hints(session, of.values())
     for kind in KINDS:
         mine = [each for each in of.values() if each.kind == kind]
-        found = _candidates(session, kind, mine, hints, changed) if mine else set()
+        found = _found(session, kind, mine, hints, changed) if mine else set()
         drawn |= sketches(session, kind, {id for two in found for id in two} - drawn.keys())
         pairs |= {two for two in found if two[0] in drawn and two[1] in drawn}
     few = _nearest(pairs, drawn)
-    drawn |= _with_pictures(session, {id: drawn[id] for two in few for id in two})
-    return drawn, _weigh(few, drawn, table)
+    return drawn | with_pictures(session, {id: drawn[id] for two in few for id in two}), few
 
 
 def _nearest(pairs: Collection[Pair], drawn: Mapping[uuid.UUID, Sketch]) -> set[Pair]:

@@ -39,6 +39,7 @@ from sync.models import (
     Patrol,
     PatrolOfficer,
     Track,
+    TrackBox,
     Upload,
     Vendor,
     VendorWarning,
@@ -47,7 +48,7 @@ from sync.models import (
     is_busy,
     update_rows,
 )
-from sync.places import Areas
+from sync.places import Areas, box_of
 from sync.resemblances import Yardstick
 from sync.revisions import Revision
 from sync.vendor_log import Asked, asked_of, keep_keys, later_records, recounted, repeat_notes, warned_by
@@ -495,9 +496,19 @@ def _write(
     _write_links(session, [r for r in touched if r.kind == "incident"])
     insert_rows(session, Track, world.new_tracks)
     _keep_vendor_keys(session, touched, world, incoming.arrival.at)
+    insert_rows(session, TrackBox, [row for track in world.new_tracks if (row := _track_box(track))])
     announced = [row for r in touched for row in r.announced]
     insert_rows(session, AnnouncedPhoto, [row | {"announced_at": incoming.arrival.at} for row in announced])
     return {row["record_id"] for row in announced}
+
+
+def _track_box(track: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Where a track lies that is a line, so that maps find it."""
+    if len(track["points"]) < 2:
+        return None
+    west, south, east, north = box_of(track["points"])
+    box = {"west": west, "south": south, "east": east, "north": north}
+    return {"track_id": track["id"], "patrol_id": track["patrol_id"], **box}
 
 
 def _operation_row(incoming: Incoming, pending: Pending, verdict: Verdict) -> dict[str, Any]:

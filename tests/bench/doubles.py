@@ -40,16 +40,17 @@ from tests.bench.handsets import (
 )
 from tests.bench.wording import Pen, Place, Sight, Vendor
 
-#: Crews of two in a township. They make about 600 records a day: the district is to expect 10,000 to 30,000 a day from 22
-#: townships (workload_parameters.json, `records_per_day`: ESTIMATE).
+#: Crews of two in a township. They make about 700 records a day: the district is to expect 10,000 to 30,000 a day from
+#: 22 townships (workload_parameters.json, `records_per_day`: ESTIMATE).
 CREWS = 20
 #: The two outings of a day, hours; the shift is 07:00 to 21:30 (workload_parameters.json, published for Hangzhou).
 OUTINGS = ((7.0, 11.5), (13.5, 18.5))
 #: Stalls of a market street ("40+ stalls" in one night, 24 of them fined: workload_parameters.json, published), one
 #: street for so many crews; shops and single sights of a crew's beat. ESTIMATE.
 MARKET_STALLS, CREWS_PER_MARKET, SHOPS, SINGLES = 40, 5, 14, 16
-#: Stalls stand side by side, shops have fronts, m. ESTIMATE.
-STALL_APART_M, SHOP_APART_M = (2.0, 8.0), (5.0, 12.0)
+#: Stalls stand side by side; of shops and of what lies about only some are worth a record; doors have numbers, every
+#: other one on a side; m. ESTIMATE.
+STALL_APART_M, SHOP_APART_M, SPOT_APART_M, DOOR_M = (2.0, 8.0), (8.0, 50.0), (5.0, 40.0), 8.0
 #: How far a beat reaches from its middle, m. ESTIMATE.
 BEAT_M = 450.0
 
@@ -68,8 +69,12 @@ REINSTALLED = 0.03
 #: anew, or has not; of vendors with a new id; of descriptions touched up before they are sent. ESTIMATE.
 NEW_PHONE, ENCODED_ANEW, NOT_IN_BACKUP, NEW_VENDOR_ID, TOUCHED_UP = 0.3, 0.15, 0.15, 0.3, 0.06
 
-#: What officers ask of a vendor and get: name, phone, stall, plate. ESTIMATE.
-ASKED = {"name": 0.65, "phone": 0.40, "stall": 0.55, "plate": 0.60}
+#: What officers note down of a vendor, one thing at least, and how often nothing at all. ESTIMATE: whether it is the
+#: first time decides what may follow, so they are to ask who it is; many don't say.
+NO_VENDOR = 0.05
+ASKED = {"name": 0.70, "phone": 0.45, "stall": 0.60, "plate": 0.70}
+#: Shops that are named: a record on a shop that doesn't say which helps nobody. ESTIMATE.
+SHOP_NAMED = 0.8
 #: Vendors whom the township knows already, so that every phone has them in its list; how often they are picked.
 #: ESTIMATE.
 KNOWN_VENDORS, PICKED = 0.30, 0.85
@@ -81,8 +86,9 @@ BOTH_RECORD, OWN_PATROL = 0.5, 0.4
 IN_TURN, ONE_PHOTO = 0.35, 0.15
 #: Written up later and elsewhere: how often, minutes, m. ESTIMATE.
 LATE, LATE_MIN, LATE_M = 0.02, (4, 15), 60.0
-#: Photos of a record; two officers' pictures of one scene that look alike to a dHash. ESTIMATE.
-PHOTOS, ALIKE = (0, 1, 1, 2, 2, 3), 0.02
+#: Photos of a record (3 to 6: workload_parameters.json, ESTIMATE; quick entries have fewer); two officers' pictures of
+#: one scene that look alike to a dHash. ESTIMATE.
+PHOTOS, ALIKE = (0, 1, 2, 3, 4), 0.02
 #: Vendors who are told something; who are told the next step some minutes later. ESTIMATE.
 WARNED, NEXT_STEP = 0.4, 0.08
 #: Phones that send at noon too. ESTIMATE; the others wait for the evening (workload_parameters.json, `sync_burst`).
@@ -338,7 +344,7 @@ class Day:
         body = self._body(seen, phone, seen.crew.patrols[at >= self._hour(OUTINGS[1][0])][phone.username])
         fix = phone.receiver.fix(dice, standing)
         incident = self._write(phone, "incident", seen.event, at, seen.where, subject, body, fix, photos)
-        if subject.vendor and dice.random() < WARNED:
+        if body["vendor"] and dice.random() < WARNED:
             self._warn(seen, phone, at, incident, body["vendor"]["id"], standing)
         return photos
 
@@ -373,7 +379,7 @@ class Day:
     def _vendor(self, phone: Phone, subject: Subject) -> Json | None:
         """The vendor as this phone has them: from the township's list, from an earlier meeting, or asked anew."""
         dice, vendor = self.random, subject.vendor
-        if vendor is None:
+        if vendor is None or dice.random() < NO_VENDOR:
             return None
         if subject.listed and dice.random() < PICKED:
             return subject.listed
@@ -383,9 +389,9 @@ class Day:
         return phone.met[subject.number]
 
     def _parties(self, subject: Subject) -> list[Json]:
-        if subject.shop is None or self.random.random() < 0.4:
+        if subject.shop is None or self.random.random() >= SHOP_NAMED:
             return []
-        return [{"role": "商户", "name": subject.shop}]
+        return [{"role": "商户", "name": wording.shop_told(self.random, subject.shop)}]
 
     def _warn(self, seen: Seen, phone: Phone, at: dt.datetime, incident: str, vendor: str, where: LonLat) -> None:
         """What the vendor was told, and, where that did not help, the next step."""
@@ -565,7 +571,7 @@ def asked(random: Random, vendor: Vendor) -> Json:
         "plate": wording.plate_told(random, vendor.plate) if vendor.plate else None,
     }
     known = {name: value for name, value in told.items() if value and random.random() < ASKED[name]}
-    return {"id": uuid_of(random)} | known
+    return {"id": uuid_of(random)} | (known or {"name": told["name"]})
 
 
 # ---------------------------------------------------------------- the town
@@ -591,9 +597,8 @@ def _beat(random: Random, middle: LonLat, numbers: Iterator[int]) -> list[list[S
     singles = []
     for _ in range(SINGLES):
         where = moved(middle, random.uniform(-BEAT_M, BEAT_M), random.uniform(-BEAT_M, BEAT_M))
-        make = _hawker if random.random() < 0.6 else _spot
-        count = random.choice((1, 1, 1, 2, 3))
-        singles.append(_street(random, where, numbers, count, STALL_APART_M, make))
+        make, apart_m = (_hawker, STALL_APART_M) if random.random() < 0.6 else (_spot, SPOT_APART_M)
+        singles.append(_street(random, where, numbers, random.choice((1, 1, 1, 2, 3)), apart_m, make))
     return [shops, *singles]
 
 
@@ -604,11 +609,13 @@ def _street(
     random: Random, start: LonLat, numbers: Iterator[int], count: int, apart_m: tuple[float, float], make: Maker
 ) -> list[Subject]:
     """So many along a line, side by side."""
-    place = Place(random.choice(wording.ROADS), random.choice(wording.LANDMARKS))
-    bearing, where, made = random.uniform(0, 2 * math.pi), start, []
+    road, landmark, door = random.choice(wording.ROADS), random.choice(wording.LANDMARKS), random.randrange(1, 300)
+    bearing, where, made, gone_m = random.uniform(0, 2 * math.pi), start, [], 0.0
     for along in range(1, count + 1):
+        place = Place(road, landmark, door + 2 * int(gone_m / DOOR_M))
         made.append(make(random, next(numbers), where, place, along))
         step_m = random.uniform(*apart_m)
+        gone_m += step_m
         where = moved(where, step_m * math.sin(bearing), step_m * math.cos(bearing))
     return made
 

@@ -31,10 +31,11 @@ class Vendor:
 
 @dataclass(frozen=True)
 class Place:
-    """A stretch of a street as people call it."""
+    """A stretch of a street as people call it, and the number over the next door."""
 
     road: str
     landmark: Sequence[str]
+    door: int
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,13 @@ def stall_told(random: Random, stall: str) -> str:
     )
 
 
+def shop_told(random: Random, shop: str) -> str:
+    """The name over a door as written down. ESTIMATE: 80 % right, 12 % only its first part, 8 % a character wrong."""
+    index = random.randrange(1, len(shop))
+    wrong = shop[:index] + random.choice(random.choice(GIVEN)) + shop[index + 1 :]
+    return _drawn(random, (shop, 0.80), (shop[:2], 0.12), (wrong, 0.08))
+
+
 def vehicle_of(stall: str) -> Sequence[str]:
     """The words for the vehicle that a stall is; none for one with a number."""
     return next((words for words in VEHICLES if stall.endswith(words[0])), ())
@@ -284,8 +292,13 @@ def described(
 
 
 def _where(random: Random, place: Place) -> str:
+    """Where it was, in words. ESTIMATE: a third give the number of a door, one in ten of them the next one's."""
     landmark = random.choice(place.landmark)
-    return _drawn(random, (place.road + landmark, 0.4), (landmark, 0.3), (place.road, 0.2), ("", 0.1))
+    door = place.door + (random.choice((-2, 2)) if random.random() < 0.1 else 0)
+    address = f"{place.road}{door}号{random.choice(('', '门前', '门口'))}"
+    return _drawn(
+        random, (address, 0.33), (place.road + landmark, 0.25), (landmark, 0.2), (place.road, 0.12), ("", 0.1)
+    )
 
 
 def _by_ear(random: Random, name: str) -> str:
