@@ -238,7 +238,7 @@ def test_a_warning_is_asked_about_and_counts_as_its_incident_tells(
     vendor = make_vendor(session, **WANG)
     met = make_incident(session, patrol, officer, items=[STREET], vendor_id=vendor.id, vendor={"id": "x"} | WANG)
     incident = columns(met)
-    for named, told in ((None, met.vendor), (vendor.id, met.vendor), (uuid.uuid4(), None)):
+    for named, told in ((None, met.vendor), (vendor.id, met.vendor), (make_vendor(session).id, None)):
         warning = columns(make_warning(session, met, officer, vendor_id=named, deadline_on=NOW.date(), voided_at=NOW))
         asked, warned = asked_of(warning, incident), warned_by(warning, incident)
         assert (asked.vendor_id, asked.told, asked.incident_id) == (named or vendor.id, told, met.id)
