@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Double, Select, Uuid, and_, delete, false, func, or_, select, union
+from sqlalchemy import Double, Select, Text, Uuid, and_, delete, false, func, or_, select, union
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -31,6 +31,7 @@ from sync.groups import MODELS, Spoken, Word
 from sync.journal import digest_of
 from sync.likeness import Sketch, is_resubmission, likeness, read_table, weight_or_none
 from sync.models import (
+    Account,
     AnnouncedPhoto,
     Apart,
     FeedEntry,
@@ -305,7 +306,18 @@ def _with_the_same_vendor(session: Session, model: Any, of: Sequence[Sketch], hi
     return select(p.record, model.id).where(theirs)
 
 
-_OF_ALL: tuple[Block, ...] = (_by_the_same_officer, _with_an_equal_photo)
+def _by_a_partner(session: Session, model: Any, of: Sequence[Sketch], _: _Hints) -> Select[Any] | None:
+    """By another officer of the crew: both set out, or one of the two had no position."""
+    rows = [(each.id, name, each.officer_id, *_window(each, APART)) for each in of for name in each.crew]
+    if not rows:
+        return None
+    who = {"name": Text(), "officer": model.__table__.c.officer_id.type}
+    p = as_rows(session, "partner", {"record": Uuid(), **who, "from_at": _MOMENT, "until_at": _MOMENT}, rows).c
+    partner = and_(func.lower(Account.username) == p.name, Account.id != p.officer, model.officer_id == Account.id)
+    return select(p.record, model.id).where(partner, model.occurred_at.between(p.from_at, p.until_at))
+
+
+_OF_ALL: tuple[Block, ...] = (_by_the_same_officer, _by_a_partner, _with_an_equal_photo)
 _OF_PLACES: tuple[Block, ...] = (_around, *_OF_ALL, _with_the_same_vendor)
 _BLOCKS: Mapping[str, tuple[Block, ...]] = {"patrol": _OF_ALL, "incident": _OF_PLACES, "warning": _OF_PLACES}
 
