@@ -8,6 +8,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from field_api import (
+    access_tokens,
     answers,
     api_document,
     batches,
@@ -16,6 +17,8 @@ from field_api import (
     darkroom,
     database,
     exports,
+    features,
+    features_document,
     health,
     identity,
     installations,
@@ -33,8 +36,8 @@ from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports, health),
-    api_document,
+    *(sign_in, access_tokens, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports),
+    *(health, features, features_document, api_document),
 )
 
 
@@ -50,6 +53,7 @@ def create_app(settings: Settings) -> Flask:
     api = api_document.init_app(app)
     answers.init_app(app)
     origins.init_app(app, settings)
+    access_tokens.init_app(app)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     darkroom.init_app(app, settings)

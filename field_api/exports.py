@@ -30,7 +30,7 @@ _GEOJSON, _CSV = "application/geo+json", "text/csv"
 
 
 @blueprint.route("/incidents.geojson")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(_QUERY, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema={"type": "object"}, content_type=_GEOJSON, success=True)
 def export_incidents_geojson(who: SignedIn, query: dict[str, Any]) -> Response:
@@ -39,7 +39,7 @@ def export_incidents_geojson(who: SignedIn, query: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/incidents.csv")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(_QUERY, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema={"type": "string"}, content_type=_CSV, success=True)
 def export_incidents_csv(who: SignedIn, query: dict[str, Any]) -> Response:

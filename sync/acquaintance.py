@@ -119,11 +119,8 @@ def _first_told(session: Session, ids: Collection[uuid.UUID], by: Sequence[str])
     of_kind = or_(*(VendorKey.key.startswith(kind) for kind in by))
     asked = select(*_COLUMNS, VendorKey.key).outerjoin(VendorKey, and_(VendorKey.vendor_id == Vendor.id, of_kind))
     mine, theirs = aliased(Grouped), aliased(Grouped)
-    together = select(theirs.record_id).join(mine, mine.group_id == theirs.group_id)
-    return union_all(
-        asked.where(among(session, Vendor.id, ids)),
-        asked.where(Vendor.id.in_(together.where(among(session, mine.record_id, ids)))),
-    )
+    together = asked.join(theirs, theirs.record_id == Vendor.id).join(mine, mine.group_id == theirs.group_id)
+    return union_all(asked.where(among(session, Vendor.id, ids)), together.where(among(session, mine.record_id, ids)))
 
 
 def _sharing(session: Session, known_by: Collection[str], ids: Collection[uuid.UUID]) -> CompoundSelect[Any]:

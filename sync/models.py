@@ -8,18 +8,22 @@ Asia/Shanghai; `from_on` and `until_on` are the first and the last day in force,
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import orjson
 import psycopg
+import shapely
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Connection,
     DateTime,
@@ -41,10 +45,12 @@ from sqlalchemy import (
     column,
     event,
     exc,
+    false,
     func,
     insert,
     literal,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -142,7 +148,8 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 
 @dataclass(frozen=True)
 class SignedIn:
-    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings."""
+    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings; a program that
+    reads with an access token has no `install_id`."""
 
     account_id: int
     username: str
@@ -252,6 +259,24 @@ class Permit(Base):
     used_at: Mapped[dt.datetime | None]
     ended_at: Mapped[dt.datetime | None]
     family_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("token_families.id"))
+
+
+class AccessToken(Base):
+    """What a program such as QGIS reads with in the name of `account_id`, until `expires_at`.
+
+    The token is known to nobody but who was told it once. `last_used_at` lags by up to `accounts.USE_NOTED_EVERY`.
+    """
+
+    __tablename__ = "access_tokens"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    last_used_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
 
 
 class SignInFailures(Base):
@@ -545,6 +570,19 @@ class Track(Base):
     officer_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     from_at: Mapped[dt.datetime]
     points: Mapped[list[Any]]
+
+
+class TrackBox(Base):
+    """In which box a track lies, WGS 84 degrees; only of tracks that are a line. Found by maps, sworn to by nobody."""
+
+    __tablename__ = "track_boxes"
+
+    track_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("tracks.id"), primary_key=True)
+    patrol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
+    west: Mapped[float]
+    south: Mapped[float]
+    east: Mapped[float]
+    north: Mapped[float]
 
 
 class Vendor(Base):
@@ -1015,6 +1053,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.create_function("meets", 3, _meets, deterministic=True)
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -1176,6 +1215,64 @@ def in_tile(session: Session, tile: ColumnElement[int]) -> ColumnElement[bool]:
     if session.get_bind().dialect.name != "postgresql":
         return true()
     return literal_column(TILE) == tile
+
+
+def is_like(session: Session, column: Any, pattern: str, *, caseless: bool) -> ColumnElement[bool]:
+    """True where the text is like the pattern (`%` any text, `_` any sign, `\\` before either itself); capitals count.
+
+    With `caseless` the pattern is made small, as `column` then has to be. SQLite's LIKE can't tell capitals apart.
+    """
+    small = func.lower if caseless else lambda text: text
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(ColumnElement[bool], column.like(small(literal(pattern)), escape="\\"))
+    return cast(ColumnElement[bool], column.op("GLOB", is_comparison=True)(small(literal(_glob(pattern)))))
+
+
+_IN_GLOB = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+
+
+def _glob(pattern: str) -> str:
+    """The same pattern for SQLite's GLOB."""
+    signs = re.findall(r"\\?.", pattern, re.DOTALL)
+    return "".join(_IN_GLOB.get(sign, sign) if len(sign) == 1 else _literally(sign[1]) for sign in signs)
+
+
+def _literally(sign: str) -> str:
+    return f"[{sign}]" if sign in "*?[" else sign
+
+
+def within_shape(session: Session, model: Any, shape: Any) -> ColumnElement[bool]:
+    """True where a record's position lies in, or on the edge of, a shape (shapely, WGS 84): any that is valid."""
+    parts = shapely.get_parts(shape)
+    if all(map(is_box, parts)):
+        return or_(false(), *(within_box(session, model, part.bounds) for part in parts))
+    if session.get_bind().dialect.name == "postgresql":
+        place = func.ST_SetSRID(func.ST_MakePoint(model.lon, model.lat), 4326)
+        given = func.ST_GeomFromWKB(shapely.to_wkb(shape), 4326)
+        return cast(ColumnElement[bool], func.ST_Intersects(place, given, type_=Boolean))
+    touches = func.meets(model.lon, model.lat, shapely.to_wkb(shape)) == 1
+    return and_(within_box(session, model, shape.bounds), touches)
+
+
+def is_box(shape: Any) -> bool:
+    """Whether the shape (shapely) is an upright rectangle, perhaps one without width or height."""
+    if shape.geom_type != "Polygon" or len(shapely.get_coordinates(shape)) != 5:
+        return False
+    west, south, east, north = shape.bounds
+    upright = all(x in (west, east) and y in (south, north) for x, y in shapely.get_coordinates(shape).tolist())
+    return upright and shape.area >= (east - west) * (north - south) * 0.75
+
+
+@lru_cache(maxsize=16)
+def _prepared(wkb: bytes) -> Any:
+    shape = shapely.from_wkb(wkb)
+    shapely.prepare(shape)
+    return shape
+
+
+def _meets(lon: float | None, lat: float | None, wkb: bytes) -> bool:
+    """SQLite's own test of a position against a shape."""
+    return lon is not None and bool(shapely.intersects_xy(_prepared(wkb), lon, lat))
 
 
 def within_box(session: Session, model: Any, box: tuple[float, float, float, float]) -> ColumnElement[bool]:

@@ -70,7 +70,7 @@ def _kind_of(model: Any) -> Any:
 
 def visible_to(model: Log, who: SignedIn) -> ColumnElement[bool]:
     """True where this account may see the record: its own, a supervisor those of the townships, the district all."""
-    return or_(*_ways_to_see(model, who))
+    return or_(*ways_to_see(model, who))
 
 
 def sees_photo(session: Session, who: SignedIn, sha256: str) -> bool:
@@ -80,7 +80,7 @@ def sees_photo(session: Session, who: SignedIn, sha256: str) -> bool:
     return session.execute(union_all(*citing).limit(1)).first() is not None
 
 
-def _ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
+def ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
     """What makes a record visible, each way by itself. A page asks each for its newest: an OR would sort a township."""
     if who.role in DISTRICT_ROLES:
         return [true()]
@@ -349,7 +349,7 @@ def page(
     conditions, listed = matching(session, who, kind, selection), [kind, selection.given()]
     if cursor is not None:
         conditions.append(_older(model, *position_of(listed, cursor)))
-    newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in _ways_to_see(model, who)))
+    newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in ways_to_see(model, who)))
     rows = session.execute(newest_first(model, [model.id.in_(newest)]).limit(limit + 1)).all()
     shown = rows[:limit]
     following = cursor_after(listed, shown[-1].occurred_at, shown[-1].id) if len(rows) > limit else None

@@ -6,7 +6,7 @@
     │   └── BatchTooLarge  EnvelopeInvalid
     ├── SignInProblem        who is asking is not known, or may not ask
     │   ├── TokenInvalid  BadCredentials  PermitInvalid  SignInThrottled
-    │   └── AccountDisabled  InstallRevoked
+    │   └── AccountDisabled  InstallRevoked  TooManyTokens
     ├── AccessProblem        Forbidden  NotFound
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
@@ -106,6 +106,11 @@ class AccountDisabled(SignInProblem):
 class InstallRevoked(SignInProblem):
     code = "install-revoked"
     title = ("This installation has been revoked", "该安装已被吊销")
+
+
+class TooManyTokens(SignInProblem):
+    code = "too-many-tokens"
+    title = ("You have as many access tokens as one may; revoke one first", "访问令牌已达上限，请先撤销一个")
 
 
 class AccessProblem(Problem):

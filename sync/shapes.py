@@ -449,6 +449,12 @@ def permit(issued: Columns) -> Json:
     return {**told, "expires_at": instant(issued.expires_at)}
 
 
+def access_token(row: Columns) -> Json:
+    """An access token, without what makes it one."""
+    instants = ("created_at", "expires_at", "last_used_at", "revoked_at")
+    return {"id": str(row.id), "name": row.name, **{name: instant(getattr(row, name)) for name in instants}}
+
+
 def _counters(ranges: Sequence[Sequence[int]], since: dt.datetime | None) -> Json:
     return {"count": count_of(ranges), "ranges": list(ranges[:MOST_RANGES]), "since": instant(since)}
 
@@ -780,6 +786,27 @@ class PermitDocument(Schema):
     install = fields.UUID(required=True)
     officer = fields.Nested(OfficerDocument, required=True)
     expires_at = fields.AwareDateTime(required=True)
+
+
+class AccessTokenDocument(Schema):
+    """What a program reads with; `last_used_at` is right to within a few minutes."""
+
+    id = fields.UUID(required=True)
+    name = fields.String(required=True)
+    created_at = fields.AwareDateTime(required=True)
+    expires_at = fields.AwareDateTime(required=True)
+    last_used_at = fields.AwareDateTime(required=True, allow_none=True)
+    revoked_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class NewAccessTokenDocument(AccessTokenDocument):
+    """The token itself is told this once."""
+
+    token = fields.String(required=True)
+
+
+class AccessTokensDocument(Schema):
+    items = fields.List(fields.Nested(AccessTokenDocument), required=True)
 
 
 class TrackDocument(Schema):

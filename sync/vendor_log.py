@@ -108,11 +108,8 @@ def _resemblance(two: Pair, found: Likeness, now: dt.datetime) -> dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A record that tells of a vendor: a warning, or an incident, whose `incident_id` is its own.
-
-    A warning that names no vendor was given to its incident's. `told` is what the record says of the vendor, besides
-    the id; `None` where that is nothing.
-    """
+    """A record that tells of a vendor: a warning, or an incident, whose `incident_id` is its own. `told` is what it
+    says of the vendor besides the id; `None` where that is nothing."""
 
     record_id: uuid.UUID
     vendor_id: uuid.UUID
@@ -123,12 +120,18 @@ class Asked:
     items: Collection[str] = ()
 
 
+def vendor_of(state: Mapping[str, Any], incident: Mapping[str, Any]) -> Any:
+    """The vendor of a record: a warning that names none was given to its incident's."""
+    return state["vendor_id"] or incident["vendor_id"]
+
+
 def asked_of(state: Mapping[str, Any], incident: Mapping[str, Any]) -> Asked:
     """A record with these columns, and those of the incident it is about (its own, if it is one)."""
+    vendor_id = vendor_of(state, incident)
     return Asked(
         record_id=state["id"],
-        vendor_id=state["vendor_id"],
-        told=incident["vendor"] if incident["vendor_id"] == state["vendor_id"] else None,
+        vendor_id=vendor_id,
+        told=incident["vendor"] if incident["vendor_id"] == vendor_id else None,
         township=state["township_code"],
         occurred_at=state["occurred_at"],
         incident_id=incident["id"],
@@ -140,7 +143,7 @@ def warned_by(state: Mapping[str, Any], incident: Mapping[str, Any]) -> Warned:
     """A warning with these columns, and those of its incident, as it counts for its vendor."""
     return Warned(
         id=state["id"],
-        vendor_id=state["vendor_id"],
+        vendor_id=vendor_of(state, incident),
         occurred_at=state["occurred_at"],
         step=state["step"],
         event=state["incident"],

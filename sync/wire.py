@@ -50,6 +50,8 @@ RESPONSES = ("acknowledged", "refused")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: More than white space.
+#: For how many days an access token is good if nothing is said, and at most. ESTIMATE: a quarter; a year.
+USUAL_TOKEN_DAYS, MOST_TOKEN_DAYS = 90, 366
 _SOMETHING = re.compile(r".*\S.*", re.DOTALL)
 _CODES: dict[str, Any] = {"required": "required", "null": "null", "validator_failed": "invalid", "type": "type"}
 
@@ -524,6 +526,13 @@ class PermitShape(Shape):
 
     reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
     officer = Text(80, pattern=_SOMETHING, allow_none=True, load_default=None)
+
+
+class AccessTokenShape(Shape):
+    """What the program is called, and for how many days its access token is good."""
+
+    name = Text(80, pattern=_SOMETHING, required=True)
+    days = Whole(1, MOST_TOKEN_DAYS, load_default=USUAL_TOKEN_DAYS)
 
 
 def read_decision(raw: bytes, shape: Schema) -> dict[str, Any]:

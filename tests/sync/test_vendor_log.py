@@ -5,15 +5,25 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from sync.models import Incident, Patrol, Resemblance, SignedIn, Vendor, VendorKey
+from sync.models import Incident, Patrol, Resemblance, SignedIn, Vendor, VendorKey, VendorWarning
 from sync.resemblances import read_weights
-from sync.vendor_log import Asked, histories, keep_keys, later_records, repeat_notes, weigh_vendors
+from sync.vendor_log import (
+    Asked,
+    asked_of,
+    histories,
+    keep_keys,
+    later_records,
+    repeat_notes,
+    warned_by,
+    weigh_vendors,
+)
 from sync.vendors import MOST_SHARING, Note, Warned
 from tests.builders import GUALI, YINONG, make_item, make_lists, make_signed_in
 from tests.counting import count_statements
@@ -158,6 +168,9 @@ def test_a_number_that_too_many_have_is_nobodys(session: Session, patrol: Patrol
     many.append(make_vendor(session, phone="88888888"))
     for asked in (as_asked(many[0]), as_asked(many[0], vendor_id=uuid.uuid4())):
         assert note_on(session, asked) is None
+    two = [as_asked(many[0], vendor_id=uuid.uuid4()) for _ in range(2)]
+    first = Warned(uuid.uuid4(), two[0].vendor_id, hours_ago(1), "education", uuid.uuid4())
+    assert repeat_notes(session, two, [first]).keys() == {two[0].record_id}
     new = [as_asked(many[0], told={"phone": "11111111"}, vendor_id=uuid.uuid4()) for _ in range(MOST_SHARING + 1)]
     given = [Warned(uuid.uuid4(), new[0].vendor_id, hours_ago(1), "education", uuid.uuid4())]
     assert repeat_notes(session, new, given).keys() == {new[0].record_id}
@@ -205,7 +218,8 @@ def test_only_what_was_before_and_is_live_and_of_another_event_counts(
     assert note_on(session, as_asked(vendor, incident_id=own.incident)) is None
     twice = make_incident(session, patrol, officer)
     group(session, twice, session.get_one(Incident, own.incident))
-    assert note_on(session, as_asked(vendor, incident_id=twice.id)) is None
+    for one in (twice.id, own.incident):
+        assert note_on(session, as_asked(vendor, incident_id=one)) is None
     assert note_on(session, as_asked(vendor)) is not None
 
 
@@ -218,6 +232,25 @@ def test_a_warning_that_names_no_vendor_was_given_to_its_incidents(
     assert (_count(session, vendor), _count(session, other)) == (1, 1)
 
 
+def test_a_warning_is_asked_about_and_counts_as_its_incident_tells(
+    session: Session, patrol: Patrol, officer: SignedIn
+) -> None:
+    vendor = make_vendor(session, **WANG)
+    met = make_incident(session, patrol, officer, items=[STREET], vendor_id=vendor.id, vendor={"id": "x"} | WANG)
+    incident = columns(met)
+    for named, told in ((None, met.vendor), (vendor.id, met.vendor), (make_vendor(session).id, None)):
+        warning = columns(make_warning(session, met, officer, vendor_id=named, deadline_on=NOW.date(), voided_at=NOW))
+        asked, warned = asked_of(warning, incident), warned_by(warning, incident)
+        assert (asked.vendor_id, asked.told, asked.incident_id) == (named or vendor.id, told, met.id)
+        assert (warned.vendor_id, warned.event, warned.live) == (named or vendor.id, met.id, False)
+        assert (set(asked.items), warned.items, warned.deadline_on) == ({STREET}, {STREET}, NOW.date())
+    assert asked_of(incident, incident).record_id == met.id
+
+
+def columns(record: Incident | VendorWarning) -> dict[str, Any]:
+    return {column.name: getattr(record, column.name) for column in record.__table__.columns}
+
+
 def test_what_is_about_to_be_written_stands_in_for_what_is_stored(
     session: Session, patrol: Patrol, officer: SignedIn
 ) -> None:
@@ -227,6 +260,12 @@ def test_what_is_about_to_be_written_stands_in_for_what_is_stored(
     note = note_on(session, as_asked(vendor), new)
     assert note is not None
     assert (note["warnings"], note["next_steps"][0]["step"]) == (2, "order_correction")
+    twice = make_incident(session, patrol, officer)
+    group(session, twice, session.get_one(Incident, stored.incident))
+    for event, events in ((twice.id, 1), (stored.incident, 1), (uuid.uuid4(), 2)):
+        note = note_on(session, as_asked(vendor), replace(new, event=event))
+        assert note is not None
+        assert note["warnings"] == events
     voided = Warned(stored.id, vendor.id, stored.occurred_at, "education", stored.incident, live=False)
     assert note_on(session, as_asked(vendor), voided) is None
     moved = Warned(stored.id, uuid.uuid4(), stored.occurred_at, "education", stored.incident)
@@ -250,7 +289,9 @@ def test_the_next_step_goes_by_the_edition_in_force_that_day(
     warn(session, patrol, officer, vendor, hours_ago(3), items=["DEMO-SR-009"], step="order_correction")
     new = make_item(session, "DEMO-SR-009", delegated_to=(), from_on=today + dt.timedelta(days=1))
     new.fine_modal = "应当"
-    for at, why in ((NOW, "no-fine"), (NOW + dt.timedelta(days=1), "ordered-before")):
+    new.until_on = today + dt.timedelta(days=1)
+    days = ((0, "no-fine"), (1, "ordered-before"), (2, "ordered-before"))  # on the last none is in force: the newest
+    for at, why in ((NOW + dt.timedelta(days=number), why) for number, why in days):
         note = note_on(session, as_asked(vendor, items=["DEMO-SR-009", "DEMO-SR-001"], occurred_at=at))
         assert note is not None
         assert [(step["item"], step["why"]) for step in note["next_steps"]] == [
@@ -301,6 +342,7 @@ def test_records_after_a_warning_that_came_late_are_found(session: Session, patr
     by_phone = make_incident(session, patrol, officer, occurred_at=hours_ago(2), vendor_id=same.id)
     unnamed = make_warning(session, by_phone, officer, occurred_at=hours_ago(2))
     make_incident(session, patrol, officer, occurred_at=hours_ago(1), vendor_id=same.id, voided_at=NOW)
+    make_warning(session, by_phone, officer, occurred_at=hours_ago(1), vendor_id=same.id, voided_at=NOW)
     make_incident(session, patrol, officer, occurred_at=hours_ago(1), vendor_id=other.id)
     late = Warned(uuid.uuid4(), vendor.id, hours_ago(5), "education", uuid.uuid4())
     expected = [("incident", by_phone.id), ("incident", later.incident), ("warning", later.id), ("warning", unnamed.id)]

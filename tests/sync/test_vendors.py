@@ -123,11 +123,16 @@ RECOGNISED: list[tuple[dict[str, str], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "by"), RECOGNISED, ids=str)
+@pytest.mark.parametrize(("told", "by"), RECOGNISED, ids=lambda case: str(sorted(case)))
 def test_who_is_taken_for_whom_is_the_same_from_both_sides(told: dict[str, str], by: set[str]) -> None:
     one, other = known(**WANG), known(**told)
     assert recognised(one, [other]).get(other.id, frozenset()) == by
     assert recognised(other, [one]).get(one.id, frozenset()) == by
+
+
+def test_nobody_is_recognised_by_what_finds_a_name() -> None:
+    one, other = (Known(new_id(), keys=frozenset(name_keys({"name": "王建国"}, GUALI))) for _ in range(2))
+    assert recognised(one, [other]) == {}
 
 
 # ---------------------------------------------------------------- how much they resemble each other
