@@ -1,4 +1,4 @@
-"""A day whose truth is known, so that a table of weights that got worse does not go unseen."""
+"""Three days whose truth is known, so that a table of weights that got worse does not go unseen."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ TOLD_FROM = 0.2
 
 
 @pytest.fixture(scope="module")
-def two_days() -> list[Day]:
-    return list(days(SEED, 2, REFERENCE, crews=8))
+def three_days() -> list[Day]:
+    return list(days(SEED, 3, REFERENCE))
 
 
 @pytest.fixture(scope="module")
-def figures(two_days: list[Day]) -> Figures:
+def figures(three_days: list[Day]) -> Figures:
     """What the engine's own table makes of them."""
     found = Figures({"patrol": TOLD_FROM, "incident": TOLD_FROM, "warning": TOLD_FROM})
-    for day in two_days:
+    for day in three_days:
         found.add(day, judged(day, read_weights()))
     return found
 
 
-def test_the_same_seed_gives_the_same_days(two_days: list[Day]) -> None:
-    again = list(days(SEED, 2, REFERENCE, crews=8))
-    assert [day.sendings for day in again] == [day.sendings for day in two_days]
-    assert [day.told for day in again] == [day.told for day in two_days]
-    other = next(days("another seed", 1, REFERENCE, crews=8))
-    assert other.sendings != two_days[0].sendings
+def test_the_same_seed_gives_the_same_days(three_days: list[Day]) -> None:
+    again = list(days(SEED, 3, REFERENCE))
+    assert [day.sendings for day in again] == [day.sendings for day in three_days]
+    assert [day.told for day in again] == [day.told for day in three_days]
+    other = next(days("another seed", 1, REFERENCE))
+    assert other.sendings != three_days[0].sendings
 
 
 def test_there_are_doubles_and_what_looks_like_them(figures: Figures) -> None:
@@ -44,9 +44,10 @@ def test_there_are_doubles_and_what_looks_like_them(figures: Figures) -> None:
 
 
 def test_what_is_the_same_is_found_and_proposed_and_little_else(figures: Figures) -> None:
+    """The bounds lie just below what is measured: without time, place or who tells of a vendor they do not hold."""
     assert figures.share(figures.found) >= 0.99
-    assert figures.share(figures.proposed) >= 0.9
-    assert figures.wrong(figures.proposed, per=100) <= 1.0
+    assert figures.share(figures.proposed) >= 0.925
+    assert figures.wrong(figures.proposed, per=100) <= 0.5
 
 
 def test_what_was_sent_again_is_grouped_and_nothing_else(figures: Figures) -> None:
