@@ -165,7 +165,7 @@ def told_by_two(
     session: Session, officer: SignedIn, partner: SignedIn, now: dt.datetime
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """(one's record, the other's, the other's receipt) of one event."""
-    out, other_out = patrol(), patrol(["partner", "officer"])
+    out, other_out = patrol(["officer"]), patrol(["partner"])
     one = seen(out, description="工地门口卖煎饼")
     other = seen(other_out, minutes=4, metres=8, description="工地旁边煎饼摊占道")
     push(session, officer, batch(officer, out, one), now)
@@ -189,7 +189,7 @@ def test_the_order_of_arrival_makes_no_difference(
     session: Session, officer: SignedIn, partner: SignedIn, now: dt.datetime
 ) -> None:
     for metres, first, second in ((0, officer, partner), (3_000, partner, officer)):
-        of = {who.username: patrol() for who in (officer, partner)}
+        of = {who.username: patrol([who.username]) for who in (officer, partner)}
         told = {
             "officer": seen(of["officer"], metres=metres, description="工地门口卖煎饼"),
             "partner": seen(of["partner"], minutes=4, metres=metres + 8, description="工地旁边煎饼摊占道"),
@@ -289,7 +289,7 @@ def test_an_amend_and_a_void_change_what_a_record_resembles(
 def test_how_photos_look_is_evidence_once_somebody_has_looked(
     session: Session, officer: SignedIn, partner: SignedIn, now: dt.datetime
 ) -> None:
-    out, other_out = patrol(), patrol(["partner"])
+    out, other_out = patrol(["officer"]), patrol(["partner"])
     one = seen(out, photos=[PHOTO])
     other = seen(other_out, minutes=3, photos=[PHOTO | {"sha256": "cd" * 32}])
     push(session, officer, batch(officer, out, one), now)
@@ -348,7 +348,7 @@ def test_a_walk_through_all_finds_what_arrival_found(
 def test_who_commits_second_finds_the_other(
     engine: Engine, session: Session, officer: SignedIn, partner: SignedIn, now: dt.datetime
 ) -> None:
-    out, other_out = patrol(), patrol(["partner"])
+    out, other_out = patrol(["officer"]), patrol(["partner"])
     one, other = seen(out), seen(other_out, minutes=3)
     first, second = batch(officer, out, one), batch(partner, other_out, other)
     at_once(engine, session, sending(officer, first, now), sending(partner, second, now))
@@ -456,7 +456,7 @@ def test_words_that_were_changed_are_found_out(
 def test_a_record_without_a_place_is_found_by_its_vendor(
     session: Session, officer: SignedIn, partner: SignedIn, now: dt.datetime
 ) -> None:
-    out, other_out = patrol(), patrol(["partner"])
+    out, other_out = patrol(["officer"]), patrol(["partner"])
     one, other = seen(out) | {"fix": None}, seen(other_out, minutes=2)
     push(session, officer, batch(officer, out, one), now)
     push(session, partner, batch(partner, other_out, other), now)
