@@ -91,7 +91,9 @@ def candidates(of_a_kind: Sequence[Sketch]) -> set[tuple[int, int]]:
                 by_key[key].append(number)
         for a, b in (pair for numbers in by_key.values() for pair in combinations(numbers, 2)):
             one, other = of_a_kind[a], of_a_kind[b]
-            if _in_time(one, other, apart) and not (told in (_officer, _crew) and one.install_id == other.install_id):
+            elsewhere = told not in (_officer, _crew) or one.install_id != other.install_id
+            worth_it = told is not _crew or one.kind == "patrol" or one.lon is None or other.lon is None
+            if elsewhere and worth_it and _in_time(one, other, apart):
                 found.add((a, b))
     return found
 
@@ -122,6 +124,7 @@ def _officer(each: Sketch) -> Iterable[Any]:
 
 
 def _crew(each: Sketch) -> Iterable[Any]:
+    """Of partners the records without a position, each with all of the crew's, and patrols."""
     return each.crew
 
 

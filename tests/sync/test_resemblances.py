@@ -164,12 +164,12 @@ def test_what_a_person_took_apart_is_not_grouped_again_by_itself(
 def told_by_two(
     session: Session, officer: SignedIn, partner: SignedIn, now: dt.datetime
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """(one's record, the other's, the other's receipt) of one event."""
-    out, other_out = patrol(["officer"]), patrol(["partner"])
+    """(one's record, the other's, the other's receipt) of one event on one patrol."""
+    out = patrol()
     one = seen(out, description="工地门口卖煎饼")
-    other = seen(other_out, minutes=4, metres=8, description="工地旁边煎饼摊占道")
+    other = seen(out, minutes=4, metres=8, description="工地旁边煎饼摊占道")
     push(session, officer, batch(officer, out, one), now)
-    return one, other, push(session, partner, batch(partner, other_out, other), now)
+    return one, other, push(session, partner, batch(partner, other), now)
 
 
 def test_what_two_officers_tell_is_proposed_with_every_piece_of_evidence_and_not_grouped(
@@ -338,7 +338,7 @@ def test_a_walk_through_all_finds_what_arrival_found(
         begun(session)
         last, step = step, reappraisal.walk(session, step, YARDSTICK, now=now, most=1)
         session.commit()
-    assert last.done == reappraisal.total(session) == 6  # two patrols, incidents and vendors
+    assert last.done == reappraisal.total(session) == 5  # a patrol, two incidents, two vendors
     assert resemblances(session) == found
 
 
