@@ -15,6 +15,7 @@ from sync import intake, reappraisal
 from sync.again import look_again_at
 from sync.evidence import Break, verify
 from sync.models import Grouped, Grouping, Incident, Photo, PhotoFacts, Reappraisal, Resemblance, SignedIn, begin_write
+from sync.resemblances import MOST_KEPT
 from tests.builders import make_lists, make_signed_in
 from tests.counting import count_statements
 from tests.sync.alike import (
@@ -391,15 +392,7 @@ def test_a_crowd_at_one_place_and_moment_costs_a_bounded_number_of_statements(
             push(session, officer, day, now)
         counts.append(counted.statements)
     assert counts[1] == counts[2]
-    assert max(len(found) for found in _by_record(session).values()) <= 20
-
-
-def _by_record(session: Session) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for one, other in resemblances(session):
-        found.setdefault(one, []).append(other)
-        found.setdefault(other, []).append(one)
-    return found
+    assert len(resemblances(session)) <= MOST_KEPT * (20 + 40 + 60)
 
 
 # ---------------------------------------------------------------- who is told, and that nothing is hidden
