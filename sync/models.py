@@ -605,6 +605,13 @@ class Incident(Recorded, Base):
         *log_indexes(__tablename__),
         Index("ix_incidents_vendor", "vendor_id", "occurred_at"),
         Index("ix_incidents_tile", text(TILE), "occurred_at").ddl_if(dialect="postgresql"),
+        Index(
+            "ix_incidents_nowhere",
+            "officer_id",
+            "occurred_at",
+            postgresql_where=text("lon IS NULL"),
+            sqlite_where=text("lon IS NULL"),
+        ),
     )
 
     patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)

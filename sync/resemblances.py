@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Double, Select, Text, Uuid, and_, delete, false, func, or_, select, union
+from sqlalchemy import Double, Select, Uuid, and_, delete, false, func, or_, select, union
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -53,8 +53,9 @@ from sync.models import (
     upsert_rows,
 )
 
-#: Pairs that are rather the same than not are kept, in bits; who is shown them is a question of the settings.
-KEPT_FROM_BITS = 0.0
+#: Pairs that may be the same are kept from this weight on, in bits (a score of 0.06); from which score people are told
+#: is a question of the settings.
+KEPT_FROM_BITS = -4.0
 #: What a record resembles is told of, and kept, for so many at most: more than that is a crowd, no event told twice.
 MOST_TOLD, MOST_KEPT = 5, 20
 #: Candidates of one record at most, and how many of them, the nearest in time, are weighed: so that a crowd at one
@@ -307,19 +308,33 @@ def _with_the_same_vendor(session: Session, model: Any, of: Sequence[Sketch], hi
 
 
 def _by_a_partner(session: Session, model: Any, of: Sequence[Sketch], _: _Hints) -> Select[Any] | None:
-    """By another officer of the crew: both set out, or one of the two had no position."""
+    """By another officer of the crew, where place tells nothing: both set out, or the record has no position."""
+    return _partners(session, model, [each for each in of if each.lon is None or each.kind == "patrol"])
+
+
+def _by_a_partner_somewhere(session: Session, model: Any, of: Sequence[Sketch], _: _Hints) -> Select[Any] | None:
+    """By another officer of the crew who had no position then."""
+    theirs = _partners(session, model, [each for each in of if each.lon is not None])
+    return None if theirs is None else theirs.where(model.lon.is_(None))
+
+
+def _partners(session: Session, model: Any, of: Sequence[Sketch]) -> Select[Any] | None:
     rows = [(each.id, name, each.officer_id, *_window(each, APART)) for each in of for name in each.crew]
     if not rows:
         return None
-    who = {"name": Text(), "officer": model.__table__.c.officer_id.type}
+    who = {"name": Account.__table__.c.username.type, "officer": model.__table__.c.officer_id.type}
     p = as_rows(session, "partner", {"record": Uuid(), **who, "from_at": _MOMENT, "until_at": _MOMENT}, rows).c
-    partner = and_(func.lower(Account.username) == p.name, Account.id != p.officer, model.officer_id == Account.id)
+    partner = and_(Account.username == p.name, Account.id != p.officer, model.officer_id == Account.id)
     return select(p.record, model.id).where(partner, model.occurred_at.between(p.from_at, p.until_at))
 
 
 _OF_ALL: tuple[Block, ...] = (_by_the_same_officer, _by_a_partner, _with_an_equal_photo)
 _OF_PLACES: tuple[Block, ...] = (_around, *_OF_ALL, _with_the_same_vendor)
-_BLOCKS: Mapping[str, tuple[Block, ...]] = {"patrol": _OF_ALL, "incident": _OF_PLACES, "warning": _OF_PLACES}
+_BLOCKS: Mapping[str, tuple[Block, ...]] = {
+    "patrol": _OF_ALL,
+    "incident": (*_OF_PLACES, _by_a_partner_somewhere),
+    "warning": _OF_PLACES,
+}
 
 
 def _found(
