@@ -223,14 +223,13 @@ def _items(layer: Layer, page: features.Page, following: str | None) -> Response
         "numberMatched": page.matched,
         "numberReturned": len(page.features),
     }
-    body = f'{{"type":"FeatureCollection","features":[{",".join(page.features)}],{orjson.dumps(told)[1:].decode()}'
-    return Response(body, mimetype=_GEOJSON)
+    return Response(orjson.dumps({"type": "FeatureCollection", "features": page.features, **told}), mimetype=_GEOJSON)
 
 
 def _items_page(layer: Layer, page: features.Page, following: str | None) -> Response:
     names = [each.name for each in layer.properties]
     rows = []
-    for feature in map(orjson.loads, page.features):
+    for feature in page.features:
         href = f"{_root()}/collections/{layer.id}/items/{quote(feature['id'], safe='')}?f=html"
         rows.append([(feature["id"], href), *(feature["properties"].get(name) for name in names)])
     links = [] if following is None else [_link("next", _HTML, following)]
@@ -248,16 +247,14 @@ def get_feature(who: SignedIn, collection: str, id: str) -> Response:
     session = _reading()
     if answer := _unchanged(session, who):
         return answer
-    written, state = features.one(session, who, layer, id, crs, _address())
+    feature, state = features.one(session, who, layer, id, crs, _address())
     session.rollback()
     if _is_page():
-        feature = orjson.loads(written)
         titles = {each.name: each.title for each in layer.properties}
         rows = [[titles[name], value] for name, value in feature["properties"].items()]
         return _marked(_page(f"{layer.title}: {id}", rows=[*rows, ["位置", feature["geometry"]]]), who, crs, state)
     links = [*_both_ways(_here(_query()), _GEOJSON), _link("collection", _JSON, f"{_root()}/collections/{layer.id}")]
-    body = f'{written[:-1]},"links":{orjson.dumps(links).decode()}}}'
-    return _marked(Response(body, mimetype=_GEOJSON), who, crs, state)
+    return _marked(Response(orjson.dumps(feature | {"links": links}), mimetype=_GEOJSON), who, crs, state)
 
 
 def _reading() -> Session:

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from sync import evidence, patrol_log
 from sync.models import Account, SignedIn, begin_read, prepare
 from sync.patrol_log import Selection
-from tests.bench import floors, pages, phones, photos, profile, pull
+from tests.bench import floors, maps, pages, phones, photos, profile, pull
 from tests.bench.day import BATCH, PER_PATROL, Ground, senders
 from tests.bench.places import PASSWORD, READER, cpu_s, databases, serving
 from tests.bench.run import Bench, backends, rate, ratio, tell
@@ -178,7 +178,10 @@ def steps(bench: Bench) -> None:
     profile.take(bench.databases.new(), bench.days("profile")[0], bench.batches(len(bench.senders) * 10_000))
 
 
-PARTS = {part.__name__: part for part in (push, existing, lists, exports, verify, *photos.PARTS, *pull.PARTS, steps)}
+PARTS = {
+    part.__name__: part
+    for part in (push, existing, lists, exports, maps.features, verify, *photos.PARTS, *pull.PARTS, steps)
+}
 #: Parts that go by one name.
 GROUPS = {"photos": [part.__name__ for part in photos.PARTS]}
 
