@@ -29,13 +29,15 @@ from field_api import (
     sign_in,
     storage,
     uploads,
+    vendors,
+    yardstick,
 )
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, access_tokens, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
-    *(features, features_document, api_document),
+    *(sign_in, access_tokens, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports),
+    *(health, features, features_document, api_document),
 )
 
 
@@ -47,6 +49,7 @@ def create_app(settings: Settings) -> Flask:
     database.init_app(app, settings)
     storage.init_app(app, settings)
     identity.init_app(app, settings)
+    yardstick.init_app(app, settings)
     api = api_document.init_app(app)
     answers.init_app(app)
     origins.init_app(app, settings)

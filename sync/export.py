@@ -97,7 +97,7 @@ COLUMNS = (*_PLAIN, *(f"vendor_{name}" for name in _VENDOR), *_ITEMS)
 
 def _chunks(session: Session, who: SignedIn, selection: Selection) -> Iterator[list[Json]]:
     """The records, flat, in chunks; at least one chunk, which may be empty."""
-    asked = _asked(who, patrol_log.matching(session, "incident", selection))
+    asked = _asked(who, patrol_log.matching(session, who, "incident", selection))
     items, vendor_of = _Items(session), shapes.masked if who.role in shapes.MASKED_ROLES else _as_told
     with session.connection().execute(asked, execution_options={"yield_per": CHUNK}) as result:
         chunk = result.fetchmany(CHUNK)

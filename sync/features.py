@@ -219,9 +219,10 @@ def _filter(said: Mapping[str, str]) -> tuple[str, str, Crs] | None:
 # ---------------------------------------------------------------- conditions
 
 
-def _conditions(session: Session, layer: Layer, asked: Asked) -> list[Condition]:
-    """Everything that was asked of a layer, but who may see what."""
-    conditions = patrol_log.matching(session, layer.kind, asked.selection) if layer.kind else []
+def _conditions(session: Session, who: SignedIn, layer: Layer, asked: Asked) -> list[Condition]:
+    """Everything that was asked of a layer, but who may see what. Records that are one thing are one feature, which
+    stands where the first of them does; what else is asked, is asked of that."""
+    conditions = patrol_log.matching(session, who, layer.kind, asked.selection) if layer.kind else []
     for name, text in asked.equal.items():
         conditions.append(_equal(session, layer, name, text))
     if asked.between is not None:
@@ -331,7 +332,7 @@ def page(session: Session, who: SignedIn, layer: Layer, asked: Asked, address: s
 
     Raises QueryInvalid if the filter or the cursor makes no sense.
     """
-    conditions, known, place = _conditions(session, layer, asked), None, None
+    conditions, known, place = _conditions(session, who, layer, asked), None, None
     if asked.cursor is not None:
         known, place = _position(layer, asked)
     rows = _rows(session, who, layer, conditions, place, asked.limit + 1)
@@ -352,7 +353,8 @@ def one(session: Session, who: SignedIn, layer: Layer, id: str, crs: Crs, addres
     Raises NotFound if the layer has none of this id, or not for this account.
     """
     key = _key(layer, id)
-    conditions = patrol_log.matching(session, layer.kind, Selection()) if layer.kind else []
+    every = Selection(grouped="expand")
+    conditions = patrol_log.matching(session, who, layer.kind, every) if layer.kind else []
     rows = _rows(session, who, layer, [layer.key == key, *conditions], None, 1)
     if not rows:
         raise NotFound

@@ -42,15 +42,18 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    column,
     event,
     exc,
     false,
     func,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     text,
+    true,
     type_coerce,
     update,
 )
@@ -59,7 +62,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, FromClause
+from sqlalchemy.types import TypeEngine
 
 #: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
 SQLITE_BUSY_MS = 10_000
@@ -526,6 +530,20 @@ def log_indexes(table: str) -> tuple[Index, ...]:
     )
 
 
+#: A position that may be further off than this lies in no tile of its own, m.
+MOST_ERROR_OF_TILE_M = 60
+#: Tiles to a degree: about 1 km.
+TILES_PER_DEGREE = 100
+#: The tile of those that may lie anywhere around.
+NO_TILE = -1
+#: The tile of a record, as its index has it. By tile, then time, a busy corner's years are not walked for one
+#: afternoon. SQLite goes by time alone: it does not reflect such an index, and holds fewer records.
+TILE = (
+    f"(CASE WHEN error_m <= {MOST_ERROR_OF_TILE_M} THEN trunc(lon * {TILES_PER_DEGREE}) * 100000 + "
+    f"trunc(lat * {TILES_PER_DEGREE}) WHEN error_m > {MOST_ERROR_OF_TILE_M} THEN {NO_TILE} END)"
+)
+
+
 class Patrol(Recorded, Base):
     __tablename__ = "patrols"
     __table_args__ = log_indexes(__tablename__)
@@ -586,7 +604,11 @@ class Vendor(Base):
 
 class Incident(Recorded, Base):
     __tablename__ = "incidents"
-    __table_args__ = log_indexes(__tablename__)
+    __table_args__ = (
+        *log_indexes(__tablename__),
+        Index("ix_incidents_vendor", "vendor_id", "occurred_at"),
+        Index("ix_incidents_tile", text(TILE), "occurred_at").ddl_if(dialect="postgresql"),
+    )
 
     patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
     items: Mapped[list[Any]]
@@ -595,7 +617,7 @@ class Incident(Recorded, Base):
     description: Mapped[str | None]
     measures: Mapped[list[str]] = mapped_column(Words)
     designated_place: Mapped[str | None]
-    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"))
     vendor: Mapped[dict[str, Any] | None] = mapped_column(Json)
     parties: Mapped[list[Any]]
     no_penalty_reason: Mapped[str | None]
@@ -620,10 +642,10 @@ class IncidentItem(Base):
 
 class VendorWarning(Recorded, Base):
     __tablename__ = "warnings"
-    __table_args__ = log_indexes(__tablename__)
+    __table_args__ = (*log_indexes(__tablename__), Index("ix_warnings_vendor", "vendor_id", "occurred_at"))
 
     incident: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id"), index=True)
-    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"))
     step: Mapped[str] = mapped_column(String(20))
     text: Mapped[str | None]
     deadline_on: Mapped[dt.date | None]
@@ -851,6 +873,105 @@ class AnsweredRequest(Base):
     fingerprint: Mapped[bytes]
     at: Mapped[dt.datetime]
     answer: Mapped[bytes | None]
+
+
+# ---------------------------------------------------------------- the same thing twice
+
+
+class Resemblance(Base):
+    """Two records of one kind, or two vendors, that may be the same, `one_id` < `other_id`: `weight` bits speak for it
+    by the table of weights `weights`, for the reasons in `evidence`. Found, never evidence: it may be found anew.
+    """
+
+    __tablename__ = "resemblances"
+    __table_args__ = (
+        Index("ix_resemblances_other", "other_id"),
+        Index("ix_resemblances_best", "kind", "weight", "one_id", "other_id"),
+    )
+
+    one_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    other_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    weight: Mapped[float]
+    evidence: Mapped[list[Any]]
+    weights: Mapped[str] = mapped_column(String(40))
+    found_at: Mapped[dt.datetime]
+
+
+class Grouping(Base):
+    """What a person, or the server by itself (no account), said of records of one kind, or of vendors; never changed,
+    sworn to row by row. They are folded in the order of `ordinal` (`grouping.fold`).
+
+    `action` is `group` (all `records` are one thing), `split` (`records` are not the rest of their group), `apart`
+    (`records` are not each other) or `undo` (the groupings named in `undoes` do not count). `apart` are the pairs that
+    a split or an apart tells apart, each with the weight that they resembled each other by: [one, other, bits].
+    """
+
+    __tablename__ = "groupings"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    ordinal: Mapped[int] = mapped_column(BigInteger, unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    action: Mapped[str] = mapped_column(String(10))
+    records: Mapped[list[Any]]
+    apart: Mapped[list[Any]]
+    undoes: Mapped[list[Any]]
+    reason: Mapped[str]
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[dt.datetime]
+
+
+class GroupingRecord(Base):
+    """A record that a grouping is about."""
+
+    __tablename__ = "grouping_records"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    grouping_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("groupings.id"), primary_key=True)
+
+
+class Grouped(Base):
+    """A record that is one thing with others, by all groupings that count: what lists count once. `group_id` is the
+    smallest id among them."""
+
+    __tablename__ = "grouped"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    group_id: Mapped[uuid.UUID] = mapped_column(Uuid, index=True)
+
+
+class Apart(Base):
+    """Two records that somebody said are not the same, `one_id` < `other_id`, by all groupings that count; and by how
+    many bits they resembled each other then. `None`: not at all."""
+
+    __tablename__ = "apart"
+
+    one_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    other_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    weight: Mapped[float | None]
+
+
+class VendorKey(Base):
+    """Something that a vendor may be known by again, as some record told it: a telephone, a plate, a stall (see
+    `vendors.keys`)."""
+
+    __tablename__ = "vendor_keys"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    vendor_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("vendors.id"), primary_key=True, index=True)
+
+
+class Reappraisal(Base):
+    """A record that is to be looked at again, behind the requests: more is known of its photos, or of its vendor.
+
+    It may stand here more than once, so that whoever asks for it waits for nobody."""
+
+    __tablename__ = "reappraisals"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    kind: Mapped[str] = mapped_column(String(20))
+    since_at: Mapped[dt.datetime]
 
 
 # ---------------------------------------------------------------- the journal
@@ -1082,6 +1203,44 @@ def text_of_uuid(dialect: str, column: Any) -> ColumnElement[str]:
 
 #: Where the parts of an id begin that SQLite keeps as 32 hex digits, and how long they are.
 _UUID_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+
+
+def as_rows(
+    session: Session, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[Any]]
+) -> FromClause:
+    """A table of these rows, of which there is one at least; they travel as arrays: one statement for any number."""
+    dialect = session.get_bind().dialect
+    if dialect.name == "postgresql":
+        arrays = (
+            literal(list(values), ARRAY(kind))
+            for kind, values in zip(columns.values(), zip(*rows, strict=True), strict=True)
+        )
+        told = func.unnest(*arrays).table_valued(*(column(each, kind) for each, kind in columns.items()), name=name)
+        return told.render_derived()
+    processors = [kind.dialect_impl(dialect).bind_processor(dialect) for kind in columns.values()]
+    listed = [[p(value) if p else value for p, value in zip(processors, row, strict=True)] for row in rows]
+    each_row = func.json_each(orjson.dumps(listed).decode()).table_valued("value").c.value
+    extracted = (func.json_extract(each_row, f"$[{number}]") for number in range(len(columns)))
+    named = zip(columns.items(), extracted, strict=True)
+    return select(*(type_coerce(part, kind).label(each) for (each, kind), part in named)).subquery(name)
+
+
+def tiles_around(session: Session, lon: float, lat: float, reach_deg: float) -> list[int]:
+    """The tiles to look through, with `in_tile`, for what lies within so many degrees: on SQLite it is all one."""
+    if session.get_bind().dialect.name != "postgresql":
+        return [NO_TILE]
+    columns, rows = (
+        range(int((degrees - reach_deg) * TILES_PER_DEGREE), int((degrees + reach_deg) * TILES_PER_DEGREE) + 1)
+        for degrees in (lon, lat)
+    )
+    return [NO_TILE, *(column * 100_000 + row for column in columns for row in rows)]
+
+
+def in_tile(session: Session, tile: ColumnElement[int]) -> ColumnElement[bool]:
+    """True for the incidents of this tile, by its index; on SQLite for all of them."""
+    if session.get_bind().dialect.name != "postgresql":
+        return true()
+    return literal_column(TILE) == tile
 
 
 def is_like(session: Session, column: Any, pattern: str, *, caseless: bool) -> ColumnElement[bool]:

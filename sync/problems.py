@@ -302,5 +302,6 @@ NOTES: dict[str, tuple[str, str]] = {
     "photo-animated": ("The photo has several frames", "照片含多帧画面"),
     "photo-polyglot": ("The photo's file is also something else", "照片文件同时包含其他格式内容"),
     "photo-too-large": ("The photo announced is larger than the server takes", "所申报的照片超过服务器接收上限"),
+    "repeat-vendor": ("The vendor was warned before", "该摊贩此前已被教育或警告"),
     "counter-reused": ("This counter was used before by the installation", "该安装的计数器已被使用过"),
 }

@@ -24,6 +24,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, missing
 
 from sync.clock import Stamp
+from sync.grouping import ACTIONS as ACTIONS_ON_GROUPS
 from sync.places import TO_WGS84
 from sync.problems import QUARANTINE, BatchTooLarge, EnvelopeInvalid, Malformed
 from sync.standing import ACTIONS, STATES
@@ -453,6 +454,8 @@ def _is_choice(value: Any) -> bool:
 LONGEST_COMMENT = 500
 #: Records approved in one request at most.
 MOST_APPROVED = 500
+#: Records that are said to be one thing, or not, in one request at most.
+MOST_GROUPED = 100
 
 
 class RecordDecisionShape(Shape):
@@ -492,6 +495,17 @@ OperationDecisionShape = Shape.from_dict(
     },
     name="OperationDecisionShape",
 )
+
+
+class GroupingShape(Shape):
+    """What is said of records that are alike: `records` are all that it is about, each as it was seen, with all that
+    they are one thing with. A split names those that are `off`; an undo may name the one `grouping` that was wrong."""
+
+    action = Text(10, one_of=ACTIONS_ON_GROUPS, required=True)
+    records = Many(Nested(SeenRecordShape), MOST_GROUPED, least=1, required=True)
+    off = Many(Uid(), MOST_GROUPED, load_default=list)
+    grouping = Uid(allow_none=True, load_default=None)
+    reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
 
 
 class LossShape(Shape):
@@ -569,6 +583,14 @@ class ClockDocument(Schema):
     error_ms = fields.Integer()
 
 
+class ResembledDocument(Schema):
+    """Another record that may be the same event."""
+
+    record = fields.UUID()
+    score = fields.Float(metadata={"description": "how probable that is, from 0 to 1"})
+    grouped = fields.Boolean(metadata={"description": "they count as one already"})
+
+
 class ResultDocument(Schema):
     """What became of one operation."""
 
@@ -582,6 +604,7 @@ class ResultDocument(Schema):
     problem = fields.Dict(allow_none=True)
     waits_for = fields.UUID(allow_none=True)
     photos_needed = fields.List(fields.String())
+    resembles = fields.List(fields.Nested(ResembledDocument))
     decision = fields.Dict(allow_none=True, metadata={"description": "what a person decided on it"})
 
 

@@ -183,7 +183,7 @@ def test_tracks_that_are_there_already_have_boxes(nothing: str) -> None:
         boxes = [(box.track_id, box.west, box.south, box.east, box.north) for box in session.scalars(select(TrackBox))]
         assert boxes == [(line.id, 120.42, 30.15, 120.5, 30.21)]
         session.rollback()
-        downgrade(nothing, "0005")
+        downgrade(nothing, "0006")
         upgrade(nothing)
         session.expire_all()
         assert boxes == [

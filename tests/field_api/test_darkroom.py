@@ -236,7 +236,7 @@ def test_the_command_does_all_that_waits_and_says_how_far_it_is(
     _, record = send(b"not a picture")
     result = make_app().test_cli_runner().invoke(args=["look-at-photos"])
     assert (result.exit_code, result.stdout) == (0, "Nothing more can be looked at now.\n")
-    assert result.stderr.splitlines()[0] == "4 photos to look at, 0 citations to compare"
+    assert result.stderr.splitlines()[0] == "4 photos to look at, 0 citations to compare, 0 records to look at again"
     assert [is_looked_at(session, sha256) for sha256 in sent] == [True, False, True]
     assert "photo-undecodable" in note_codes(session, record)
     again = make_app().test_cli_runner().invoke(args=["look-at-photos"])

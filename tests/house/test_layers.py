@@ -10,26 +10,35 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
-    {"problems", "exif", "containers"},  # what may go wrong; what the bytes of a photo say
-    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing", "projections"},
-    {"wire", "sheets", "journal", "photo_notes", "cql"},  # what comes in, what is recorded, what is asked
-    {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
-    {"installations", "layers"},  # what phones owe, and who looks after them
+    {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
+    | {"names", "fellegi_sunter", "grouping"},  # how people write; how evidence adds up; what is one thing with what
+    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"}  # kept; decided
+    | {"estimation", "projections"},  # how weights are learned; where a position is in another system
+    {"wire", "sheets", "journal", "photo_notes", "cql"}  # what comes in, what is recorded, what is asked
+    | {"likeness", "again"},  # what resembles
+    {"verdicts", "shapes", "vendors", "groups"},  # what becomes of an operation; what goes out; what is one thing
+    {"patrol_log", "carried", "vendor_shapes"}  # who may see what; what a phone takes along; what a vendor looks like
+    | {"resemblances", "acquaintance"},  # what resembles what; which vendors may be whom
+    {"vendor_log", "alike", "layers"},  # what vendors were warned of; which pairs wait for whom; what maps read
+    {"settling", "installations"},  # operations settled; what phones owe, and who looks after them
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes", "features"},
+    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes", "features"}
+    | {"group_review", "reappraisal", "learning", "vendor_cards"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
-DECIDERS = ("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts", "projections")
+DECIDERS = (
+    *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
+    *("names", "fellegi_sunter", "estimation", "likeness", "vendors", "projections"),
+)
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
-GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once"}
+GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "yardstick"}
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
 HANDED_ON = {"sqlalchemy.orm", "sqlalchemy.orm.Session", "sqlalchemy.exc", "sqlalchemy.exc.SQLAlchemyError"}
