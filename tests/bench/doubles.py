@@ -8,8 +8,8 @@ while it is made: `case` reads from what truly happened what two records are to 
 How often things happen stands below, with its source or the word ESTIMATE. Most was set before anything was scored.
 Four were reconsidered once, after the first figures: shops worth a record are not neighbours (`SHOP_APART_M`), they are
 named (`SHOP_NAMED`), texts may give a door's number, and of a vendor what can be seen is noted more often than what has
-to be asked (`ASKED`). With less noted (0.70, 0.45, 0.60, 0.70, and nothing at all of one in twenty) recall is 0.02
-lower at the same number of wrong proposals. Nothing here is anybody's.
+to be asked (`ASKED`). With less noted (0.70, 0.45, 0.60, 0.70, and of one in twenty nothing) recall is 0.02 lower, with
+as many wrong proposals. Nothing here is anybody's.
 """
 
 from __future__ import annotations
