@@ -20,7 +20,7 @@ def feed(bench: Bench) -> None:
 
 def likeness(bench: Bench) -> None:
     """Push into many incidents, with likeness and without it, in turn."""
-    _compare(bench, "likeness", BLIND, lambda: bench.filled, "SELECT count(*) FROM vendor_keys")
+    _compare(bench, "likeness", BLIND, lambda: bench.filled, "SELECT count(*) FROM resemblances")
 
 
 def _compare(bench: Bench, part: str, without: str, database: Callable[[], str], left: str) -> None:
