@@ -72,11 +72,11 @@ class Settings:
     #: A table of weights of its own (`estimate-likeness` writes one); else the one that comes with the engine.
     likeness_file: str = ""
     #: How probable it has to be that two patrols, incidents, warnings or vendors are one before people are told of it.
-    #: A look at two records is cheap, an event that counts twice is not: at 0.15 97 of 100 pairs that are one are told
-    #: of, and a wrong one for 200 records (`make bench-likeness`). Of vendors more depends on it: who was told what.
-    likeness_patrol: float = 0.15
-    likeness_incident: float = 0.15
-    likeness_warning: float = 0.15
+    #: A look at two records is cheap, an event that counts twice is not: at 0.2 some 95 of 100 pairs that are one are
+    #: told of, and a wrong one for 200 records (`make bench-likeness`). Of vendors more depends on it.
+    likeness_patrol: float = 0.2
+    likeness_incident: float = 0.2
+    likeness_warning: float = 0.2
     likeness_vendor: float = 0.95
 
     #: Failed sign-ins within one window before a name or an address has to wait for the window's end.
