@@ -238,9 +238,12 @@ def test_records_agree_at_a_level(evidence: str, other: Sketch, level: str | Non
 
 def test_every_level_that_evidence_may_have_is_tried() -> None:
     tried = {(name, level) for name, _, level in LEVELS}
-    simple = {("incident", "equal"), ("incident", "differs"), ("party", "equal"), ("party", "differs")}
+    simple = {("incident", "equal"), ("incident", "differs")}
     of_names = {
-        (name, level) for name in EVIDENCE for level in EVIDENCE[name].levels if name.startswith(("vendor_", "text"))
+        (name, level)
+        for name in EVIDENCE
+        for level in EVIDENCE[name].levels
+        if name.startswith(("vendor_", "text", "party"))
     }
     all_levels = {(name, level) for name, compared in EVIDENCE.items() for level in compared.levels}
     assert all_levels - tried - simple - of_names == {
@@ -327,7 +330,7 @@ def test_what_one_side_does_not_say_weighs_nothing(one: Sketch, other: Sketch) -
     silent = {"lon": None, "occurred_error_ms": None, "items": frozenset(), "event_class": None, "vendor_id": None}
     silent |= {"vendor": {}, "parties": frozenset(), "photos": frozenset(), "dhashes": (), "text": None, "content": b""}
     answer = likeness(one, replace(other, **silent), TABLE)
-    assert {piece.name for piece in answer.evidence} <= {"kind", "installation", "incident"}
+    assert {piece.name for piece in answer.evidence} <= {"kind", "installation", "incident", "vendor_told"}
 
 
 def test_records_of_two_kinds_are_not_the_same() -> None:
