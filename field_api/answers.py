@@ -63,6 +63,8 @@ STATUS: dict[type[Problem], int] = {
     problems.AccountInvalid: 422,
     problems.QueryInvalid: 400,
     problems.CursorExpired: 410,
+    problems.FormatNotInstalled: 404,
+    problems.ExportTooLarge: 422,
     problems.PhotoProblem: 400,
     problems.PhotoTooLarge: 413,
     problems.PhotoDigestMismatch: 422,
