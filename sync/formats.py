@@ -121,9 +121,14 @@ def _text(column: Column, values: Values, instants: bool) -> Values:
 # ---------------------------------------------------------------- GeoJSON (RFC 7946)
 
 
+#: Whatever has no name, or an unknown one, GDAL takes for WGS 84; this it takes for a system of nobody's.
+_NO_SYSTEM = 'ENGCRS["GCJ-02",EDATUM["GCJ-02"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
+
+
 def _geojson(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
-    """A FeatureCollection; what is not WGS 84 says so as GeoJSON 2008 did, which GDAL reads: GCJ-02 has no name."""
-    crs = None if layer.target.epsg is None else {"type": "name", "properties": {"name": _urn(layer.target)}}
+    """A FeatureCollection; what is not WGS 84 says so as GeoJSON 2008 did, which GDAL reads."""
+    name = _NO_SYSTEM if layer.target.epsg is None else f"urn:ogc:def:crs:EPSG::{layer.target.epsg}"
+    crs = {"type": "name", "properties": {"name": name}}
     head: dict[str, Any] = {"type": "FeatureCollection", "name": layer.name}
     head |= {} if layer.target.is_wgs84 else {"crs": crs}
     with path.open("wb") as file:
@@ -140,10 +145,6 @@ def _geojsonl(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
         for chunk in chunks:
             for feature in _features(layer, chunk):
                 file.write(orjson.dumps(feature, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
-
-
-def _urn(target: Target) -> str:
-    return f"urn:ogc:def:crs:EPSG::{target.epsg}"
 
 
 def _features(layer: Layer, chunk: Chunk) -> list[dict[str, Any]]:
@@ -221,13 +222,19 @@ def _wkb(layer: Layer, shapes: Sequence[Shape]) -> list[bytes | None]:
 
 
 def _by_gdal(
-    driver: str, *, instants: bool = True, short: bool = False, **options: str
+    driver: str,
+    *,
+    instants: bool = True,
+    short: bool = False,
+    id_as: str = "id",
+    **options: str,
 ) -> Callable[[Layer, Iterator[Chunk], Path], None]:
     """A writer of GDAL's. What it warns of is what the format can't hold, and is told in the README."""
 
     def write(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
         kept = layer.attributes()
         headings = [layer.columns[place].short if short else layer.columns[place].heading for place in kept]
+        headings = [id_as if heading == "id" else heading for heading in headings]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pyogrio.write_arrow(
@@ -257,7 +264,7 @@ def _shapefile(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
             for file in sorted(Path(folder).iterdir()):
                 packed.write(file, file.name)
-            packed.writestr("columns.csv", _BOM + names.getvalue())
+            packed.writestr("columns.txt", _BOM + names.getvalue())
 
 
 def _parquet(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
@@ -334,7 +341,12 @@ FORMATS: Mapping[str, Format] = {
     "geojson": Format("application/geo+json", _geojson, is_extra=False),
     "geojsonl": Format("application/x-ndjson", _geojsonl, is_extra=False, only_wgs84=True),
     "csv": Format("text/csv", _csv, is_extra=False),
-    "kml": Format("application/vnd.google-earth.kml+xml", _by_gdal("KML", instants=False), only_wgs84=True),
+    # A placemark has an id of its own.
+    "kml": Format(
+        "application/vnd.google-earth.kml+xml",
+        _by_gdal("KML", instants=False, id_as="record_id"),
+        only_wgs84=True,
+    ),
     "shp.zip": Format("application/zip", _shapefile),
     "parquet": Format("application/vnd.apache.parquet", _parquet),
     "xlsx": Format("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", _xlsx),
