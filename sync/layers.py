@@ -450,7 +450,7 @@ def _chosen(wanted: Wanted, sources: Sequence[Source]) -> list[Column]:
     for name in wanted.fields:
         if name not in known:
             detail = f"no field of {NAMES[wanted.kind]}: {name}; there are {', '.join(known)}"
-            raise QueryInvalid(errors=[{"pointer": "/fields", "code": "unknown", "detail": detail}])
+            raise QueryInvalid(errors=[{"pointer": "/fields", "code": "invalid", "detail": detail}])
     return [known[name] for name in dict.fromkeys(("id", *wanted.fields))]
 
 

@@ -11,19 +11,30 @@ from tests.house.source import calls, circles, graph, imports, modules, roots
 #: The rooms of `sync/` from the ground up; nobody knows the same floor or one above.
 LAYERS = (
     {"problems", "exif", "containers"},  # what may go wrong; what the bytes of a photo say
-    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"},  # kept; decided
+    {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"}  # kept; decided
+    | {"projections", "projjson"},
     {"wire", "sheets", "journal", "photo_notes"},  # what comes in, what is recorded
     {"verdicts", "shapes"},  # what becomes of an operation; what goes out
-    {"patrol_log", "carried", "settling"},  # who may see what; what a phone takes along; operations settled
-    {"installations"},  # what phones owe, and who looks after them
-    {"inbox"},  # what waits for whom
+    {"patrol_log", "carried", "settling", "cursors"},  # who may see what; what a phone takes along; operations settled
+    {"installations", "layers"},  # what phones owe, and who looks after them; what a file holds
+    {"inbox", "formats"},  # what waits for whom; how a file is written
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
-DECIDERS = ("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts")
+DECIDERS = (
+    "clock",
+    "places",
+    "revisions",
+    "enforcement",
+    "standing",
+    "photo_notes",
+    "verdicts",
+    "projections",
+    "projjson",
+)
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}

@@ -6,9 +6,12 @@ import csv
 import datetime as dt
 import json
 import sqlite3
+import subprocess
+import sys
 import uuid
 import zipfile
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from sync.models import Incident, Patrol, SignedIn, Track, begin_read
 from sync.patrol_log import Selection
 from sync.problems import ExportTooLarge, QueryInvalid
 from tests.builders import make_lists, make_signed_in
+from tests.house.source import ROOT
 from tests.sync.records import NOW, make_incident, make_patrol, make_warning
 
 EVERYTHING = Selection()
@@ -100,26 +104,28 @@ CALLED = {
     },
     "kml": {"id": "record_id"},
 }
+#: Formats that say in which system they are.
+SAY_WHERE = ("gpkg", "fgb", "geojson", "shp.zip", "parquet")
 READ_BY_GDAL = [ending for ending in FORMATS if ending not in ("csv", "parquet", "xlsx")]
 
 
-@pytest.mark.parametrize("ending", READ_BY_GDAL)
 def test_gdal_reads_values_chinese_instants_nulls_and_places(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, ending: str
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    told, (first, second) = by_gdal(written(session, officer, tmp_path, ending))
-    called = {name: CALLED.get(ending, {}).get(name, name) for name in ALWAYS}
-    assert told["crs"] == "EPSG:4326"
-    assert first[called["id"]] == str(seen.id)
-    assert first[called["description"]] == TEXT
-    assert first[called["township_name"]] == "瓜沥镇"
-    assert first[called["occurred_at"]] == "2026-11-23T08:15:02.123Z"
-    numbers = (first[called["occurred_error_ms"]], first["error_m"], first["photos"])
-    assert tuple(map(float, numbers)) == (180, 12.0, 1)  # KML's are texts to GDAL
-    assert list_of(first["measures"]) == ["educate", "guide"]
-    assert all(is_null(second[called[name]]) for name in ("description", "error_m", "vendor_phone"))
-    assert (first["shape"], second["shape"]) == (shapely.Point(120.46, 30.18), None)
-    assert {first["crs"], second["crs"]} == {"WGS 84"}
+    for ending in READ_BY_GDAL:
+        told, (first, second) = by_gdal(written(session, officer, tmp_path, ending))
+        called = {name: CALLED.get(ending, {}).get(name, name) for name in ALWAYS}
+        assert told["crs"] == "EPSG:4326"
+        assert first[called["id"]] == str(seen.id)
+        assert first[called["description"]] == TEXT
+        assert first[called["township_name"]] == "瓜沥镇"
+        assert first[called["occurred_at"]] == "2026-11-23T08:15:02.123Z"
+        numbers = (first[called["occurred_error_ms"]], first["error_m"], first["photos"])
+        assert tuple(map(float, numbers)) == (180, 12.0, 1)  # KML's are texts to GDAL
+        assert list_of(first["measures"]) == ["educate", "guide"]
+        assert all(is_null(second[called[name]]) for name in ("description", "error_m", "vendor_phone"))
+        assert (first["shape"], second["shape"]) == (shapely.Point(120.46, 30.18), None)
+        assert {first["crs"], second["crs"]} == {"WGS 84"}
 
 
 ALWAYS = (
@@ -161,16 +167,16 @@ def test_geojson_passes_a_validator(session: Session, officer: SignedIn, seen: I
         assert document["features"]
 
 
-@pytest.mark.parametrize("crs", TARGETS)
 def test_geoparquet_passes_a_validator_and_holds_the_same(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, crs: str
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    for kind in ("incident", "patrol"):
-        path = written(session, officer, tmp_path, "parquet", kind, crs=crs)
-        assert geoparquet_validator.failed(geoparquet_validator.check(str(path)), "core") == []
-    first, second = parquet_rows(written(session, officer, tmp_path, "parquet", crs=crs))
-    assert (first["description"], first["occurred_at"], second["description"]) == (TEXT, OCCURRED, None)
-    assert second["geometry"] is None
+    for crs in TARGETS:
+        for kind in ("incident", "patrol"):
+            path = written(session, officer, tmp_path, "parquet", kind, crs=crs)
+            assert geoparquet_validator.failed(geoparquet_validator.check(str(path)), "core") == []
+        first, second = parquet_rows(written(session, officer, tmp_path, "parquet", crs=crs))
+        assert (first["description"], first["occurred_at"], second["description"]) == (TEXT, OCCURRED, None)
+        assert second["geometry"] is None
 
 
 @pytest.mark.parametrize("epsg", [4490, 4549, 3857])
@@ -183,50 +189,51 @@ def test_the_projjson_is_what_proj_takes_for_that_system(epsg: int) -> None:
 # ---------------------------------------------------------------- where
 
 
-@pytest.mark.parametrize("ending", ["gpkg", "fgb", "geojson", "shp.zip", "parquet"])
-@pytest.mark.parametrize("epsg", [4490, 4549, 3857])
 def test_shapes_are_where_proj_puts_them_and_the_file_says_in_which_system(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, ending: str, epsg: int
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    path = written(session, officer, tmp_path, ending, crs=f"EPSG:{epsg}")
-    if ending == "parquet":
-        first = parquet_rows(path)[0]
-        there = shape(first["geometry"])
-    else:
-        told, (first, _) = by_gdal(path)
-        there = first["shape"]
-        assert pyproj.CRS(told["crs"]).to_epsg(min_confidence=20) == epsg
-    right = pyproj.Transformer.from_crs(4490 if epsg == 4549 else 4326, epsg, always_xy=True).transform(120.46, 30.18)
-    assert there.distance(shapely.Point(right)) < (1e-9 if epsg == 4490 else 1e-3)
-    assert first["crs"] == TARGETS[f"EPSG:{epsg}"].label
+    for ending, epsg in product(SAY_WHERE, (4490, 4549, 3857)):
+        path = written(session, officer, tmp_path, ending, crs=f"EPSG:{epsg}")
+        if ending == "parquet":
+            first = parquet_rows(path)[0]
+            there = shape(first["geometry"])
+        else:
+            told, (first, _) = by_gdal(path)
+            there = first["shape"]
+            assert pyproj.CRS(told["crs"]).to_epsg(min_confidence=20) == epsg
+        right = pyproj.Transformer.from_crs(4490 if epsg == 4549 else 4326, epsg, always_xy=True).transform(
+            120.46, 30.18
+        )
+        assert there.distance(shapely.Point(right)) < (1e-9 if epsg == 4490 else 1e-3)
+        assert first["crs"] == TARGETS[f"EPSG:{epsg}"].label
 
 
-@pytest.mark.parametrize("ending", ["gpkg", "fgb", "geojson", "shp.zip", "parquet"])
 def test_gcj02_is_labelled_in_every_record_and_never_taken_for_wgs84(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, ending: str
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    path = written(session, officer, tmp_path, ending, crs="GCJ-02")
-    if ending == "parquet":
-        records = parquet_rows(path)
-        there = shape(records[0]["geometry"])
-        assert geoparquet_validator.failed(geoparquet_validator.check(str(path)), "core") == []
-    else:
-        told, records = by_gdal(path)
-        there = records[0]["shape"]
-        assert told["crs"] is None or not pyproj.CRS(told["crs"]).is_geographic
-    assert (there.x, there.y) == places.gcj02_from_wgs84(120.46, 30.18)
-    assert all("GCJ-02" in record["crs"] and "not WGS 84" in record["crs"] for record in records)
+    for ending in SAY_WHERE:
+        path = written(session, officer, tmp_path, ending, crs="GCJ-02")
+        if ending == "parquet":
+            records = parquet_rows(path)
+            there = shape(records[0]["geometry"])
+            assert geoparquet_validator.failed(geoparquet_validator.check(str(path)), "core") == []
+        else:
+            told, records = by_gdal(path)
+            there = records[0]["shape"]
+            assert told["crs"] is None or not pyproj.CRS(told["crs"]).is_geographic
+        assert (there.x, there.y) == places.gcj02_from_wgs84(120.46, 30.18)
+        assert all("GCJ-02" in record["crs"] and "not WGS 84" in record["crs"] for record in records)
 
 
-@pytest.mark.parametrize("crs", TARGETS)
 def test_a_table_calls_its_coordinates_by_their_system(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, crs: str
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    (first, second) = csv_rows(written(session, officer, tmp_path, "csv", crs=crs))
-    east, north = (name for name, _ in TARGETS[crs].axes)
-    assert ("lon" in first, "lat" in first) == (crs == "EPSG:4326",) * 2
-    assert float(first[east]) > float(first[north]) or crs == "EPSG:4549"
-    assert (second[east], second[north]) == ("", "")
+    for crs in TARGETS:
+        (first, second) = csv_rows(written(session, officer, tmp_path, "csv", crs=crs))
+        east, north = (name for name, _ in TARGETS[crs].axes)
+        assert ("lon" in first, "lat" in first) == (crs == "EPSG:4326",) * 2
+        assert float(first[east]) > float(first[north]) or crs == "EPSG:4549"
+        assert (second[east], second[north]) == ("", "")
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
@@ -244,9 +251,8 @@ def test_what_can_not_say_that_it_is_not_wgs84_is_refused(ending: str) -> None:
 # ---------------------------------------------------------------- kinds
 
 
-@pytest.mark.parametrize("ending", READ_BY_GDAL)
 def test_a_patrol_is_a_line_through_all_its_stretches(
-    session: Session, officer: SignedIn, out: Patrol, tmp_path: Path, ending: str
+    session: Session, officer: SignedIn, out: Patrol, tmp_path: Path
 ) -> None:
     make_patrol(session, officer, occurred_at=NOW - dt.timedelta(days=1), purpose="没有轨迹")
     way = [[120.46, 30.18], [120.47, 30.19], [120.48, 30.18]]
@@ -257,20 +263,21 @@ def test_a_patrol_is_a_line_through_all_its_stretches(
             Track(id=uuid.uuid4(), patrol_id=out.id, officer_id=officer.account_id, from_at=from_at, points=told)
         )
     session.flush()
-    _, (first, second) = by_gdal(written(session, officer, tmp_path, ending, "patrol"))
-    assert first["shape"] == shapely.LineString(way)
-    assert second["shape"] is None
-    assert list_of(first["officers"]) == ["officer"]
+    for ending in READ_BY_GDAL:
+        _, (first, second) = by_gdal(written(session, officer, tmp_path, ending, "patrol"))
+        assert first["shape"] == shapely.LineString(way)
+        assert second["shape"] is None
+        assert list_of(first["officers"]) == ["officer"]
 
 
-@pytest.mark.parametrize("ending", READ_BY_GDAL)
 def test_a_warning_is_a_point_with_what_was_said(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, ending: str
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
     make_warning(session, seen, officer, text="限期整改", deadline_on=dt.date(2026, 12, 1))
-    _, (record,) = by_gdal(written(session, officer, tmp_path, ending, "warning"))
-    assert (record["text"], record["step"], record["shape"]) == ("限期整改", "education", shapely.Point(120.46, 30.18))
-    assert record[{"shp.zip": "deadline"}.get(ending, "deadline_on")] == "2026-12-01"
+    for ending in READ_BY_GDAL:
+        _, (told,) = by_gdal(written(session, officer, tmp_path, ending, "warning"))
+        assert (told["text"], told["step"], told["shape"]) == ("限期整改", "education", shapely.Point(120.46, 30.18))
+        assert told[{"shp.zip": "deadline"}.get(ending, "deadline_on")] == "2026-12-01"
 
 
 # ---------------------------------------------------------------- a spreadsheet
@@ -305,13 +312,13 @@ def test_a_spreadsheet_that_would_lose_rows_is_refused(
 # ---------------------------------------------------------------- personal data
 
 
-@pytest.mark.parametrize("ending", FORMATS)
 def test_personal_data_are_masked_in_every_format_unless_asked_for(
-    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path, ending: str
+    session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    for in_full, told in ((False, "199****1234"), (True, "19900001234")):
-        path = written(session, officer, tmp_path, ending, in_full=in_full)
-        assert told in "".join(map(str, everything(path, ending)))
+    for ending in FORMATS:
+        for in_full, told in ((False, "199****1234"), (True, "19900001234")):
+            path = written(session, officer, tmp_path, ending, in_full=in_full)
+            assert told in "".join(map(str, everything(path, ending)))
 
 
 def everything(path: Path, ending: str) -> list[Any]:
@@ -320,15 +327,19 @@ def everything(path: Path, ending: str) -> list[Any]:
     return list(pyogrio.raw.read(opened(path))[3])
 
 
-@pytest.mark.parametrize("ending", FORMATS)
-def test_a_file_without_records_is_whole_too(session: Session, officer: SignedIn, tmp_path: Path, ending: str) -> None:
-    path = written(session, officer, tmp_path, ending)
-    if ending == "parquet":
-        assert parquet_rows(path) == []
-    elif ending in ("csv", "geojsonl"):
-        assert len(path.read_bytes().splitlines()) == (ending == "csv")
-    else:
-        assert len(pyogrio.raw.read(opened(path))[3][0]) == 0
+def test_a_file_without_records_is_whole_too(session: Session, officer: SignedIn, tmp_path: Path) -> None:
+    for ending in FORMATS:
+        path = written(session, officer, tmp_path, ending)
+        if ending == "parquet":
+            assert parquet_rows(path) == []
+        elif ending in ("csv", "geojsonl"):
+            assert len(path.read_bytes().splitlines()) == (ending == "csv")
+        elif ending == "geojson":
+            assert json.loads(path.read_bytes())["features"] == []
+        elif ending == "xlsx":
+            assert pyogrio.raw.read(path)[3][0].tolist() == ["id"]
+        else:
+            assert len(pyogrio.raw.read(opened(path))[3][0]) == 0
 
 
 def test_titles_of_columns_are_chinese_on_request_and_no_two_are_alike(
@@ -380,3 +391,25 @@ def test_an_unknown_format_is_refused_by_name() -> None:
     with pytest.raises(QueryInvalid) as refused:
         formats.check("dwg", TARGETS["EPSG:4326"])
     assert refused.value.details["errors"][0]["pointer"] == "/format"
+
+
+def test_without_its_libraries_a_format_is_refused_and_told_what_to_install_and_the_others_go_on() -> None:
+    told = subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [
+        f"{ending} {'pip install -r requirements-gis.txt' if format.is_extra else 'works'}"
+        for ending, format in FORMATS.items()
+    ]
+
+
+#: A server where none of them is installed, as Python sees it.
+BARE = """
+import sys
+sys.modules |= dict.fromkeys(("pyogrio", "arro3.core", "arro3.io", "xlsxwriter"))
+from sync import formats, layers
+for ending in formats.FORMATS:
+    try:
+        formats.check(ending, layers.TARGETS["EPSG:4326"])
+        print(ending, "works")
+    except formats.FormatNotInstalled as problem:
+        print(ending, problem.details["install"])
+"""
