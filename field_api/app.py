@@ -19,6 +19,7 @@ from field_api import (
     health,
     identity,
     installations,
+    ledgers,
     origins,
     patrol_log,
     photos,
@@ -31,7 +32,7 @@ from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, health),
+    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, ledgers, health),
     api_document,
 )
 

@@ -39,6 +39,7 @@ except ImportError:
 #: What a spreadsheet may take for a formula (OWASP, CSV injection); Chinese Excel takes the full width forms too.
 _FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
 _BOM = "\ufeff"
+_NUMBERS = frozenset({"int", "real", "x", "y"})
 #: What Excel holds: rows of a sheet with the one above them, characters of a cell (its specifications).
 EXCEL_ROWS, EXCEL_CHARS = 1_048_576, 32_767
 #: Texts of a Shapefile end after this many bytes (dBASE), of UTF-8 in ours.
@@ -84,19 +85,20 @@ def _csv(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
         file.write(_BOM)
         csv.writer(file).writerow([column.heading for column in layer.columns])
         for chunk in chunks:
-            cells = [_cells(values) for values in _texts(layer.columns, chunk.columns)]
+            told = zip(layer.columns, _texts(layer.columns, chunk.columns), strict=True)
+            cells = [_cells(column, values) for column, values in told]
             file.write("".join(map("%s\r\n".__mod__, map(",".join, zip(*cells, strict=True)))))
 
 
-def _cells(values: Values) -> Values:
+def _cells(column: Column, values: Values) -> Values:
     """What stands in the cells. Most columns need no care, and are told by what all their texts hold together."""
-    if any(value is not None and type(value) is not str for value in values):
+    if column.type in _NUMBERS:
         return ["" if value is None else str(value) for value in values]
-    texts = ["" if value is None else value for value in values]
+    texts = [value or "" for value in values]
     whole = "".join(texts)
-    if any(mark in whole for mark in '",\r\n') or not _FORMULA.isdisjoint({text[:1] for text in texts}):
+    if '"' in whole or "," in whole or "\n" in whole or "\r" in whole:
         return [_cell(text) for text in texts]
-    return texts
+    return texts if _FORMULA.isdisjoint({text[:1] for text in texts}) else [_cell(text) for text in texts]
 
 
 def _cell(text: str) -> str:
@@ -112,7 +114,7 @@ def _texts(columns: Sequence[Column], values: Sequence[Values], *, instants: boo
 
 def _text(column: Column, values: Values, instants: bool) -> Values:
     if column.type == "words":
-        return [None if words is None else ";".join(words) for words in values]
+        return [";".join(words) if words else None for words in values]
     if column.type == "day":
         return [None if day is None else day.isoformat() for day in values]
     return [instant(at) for at in values] if column.type == "instant" and not instants else values
@@ -326,7 +328,7 @@ def _put(sheet: Any, row: int, place: int, type: str, value: Any, format: Any) -
         sheet.write_datetime(row, place, value.astimezone(LOCAL_ZONE).replace(tzinfo=None), format)
     elif type == "day":
         sheet.write_datetime(row, place, dt.datetime.combine(value, dt.time()), format)
-    elif type in ("int", "real", "x", "y"):
+    elif type in _NUMBERS:
         sheet.write_number(row, place, value)
     else:
         text = ";".join(value) if type == "words" else value

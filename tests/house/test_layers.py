@@ -19,7 +19,7 @@ LAYERS = (
     {"installations", "layers"},  # what phones owe, and who looks after them; what a file holds
     {"inbox", "formats"},  # what waits for whom; how a file is written
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes"},
+    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes", "ledger"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
