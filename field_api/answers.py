@@ -65,6 +65,7 @@ STATUS: dict[type[Problem], int] = {
     problems.CursorExpired: 410,
     problems.FormatNotInstalled: 404,
     problems.ExportTooLarge: 422,
+    problems.ExportsWaiting: 429,
     problems.PhotoProblem: 400,
     problems.PhotoTooLarge: 413,
     problems.PhotoDigestMismatch: 422,

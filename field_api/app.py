@@ -15,6 +15,7 @@ from field_api import (
     commands,
     darkroom,
     database,
+    export_jobs,
     exports,
     health,
     identity,
@@ -32,7 +33,20 @@ from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(sign_in, batches, changes, uploads, patrol_log, photos, review, installations, exports, ledgers, health),
+    *(
+        sign_in,
+        batches,
+        changes,
+        uploads,
+        patrol_log,
+        photos,
+        review,
+        installations,
+        exports,
+        ledgers,
+        export_jobs,
+        health,
+    ),
     api_document,
 )
 
@@ -51,6 +65,7 @@ def create_app(settings: Settings) -> Flask:
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     darkroom.init_app(app, settings)
+    export_jobs.init_app(app, settings)
     commands.register(app)
     if settings.trusted_proxies:
         proxies = settings.trusted_proxies

@@ -23,27 +23,22 @@ from field_api.answers import request_id
 from field_api.database import db
 from field_api.identity import roles
 from sync import access_log, export, layers
-from sync.clock import LOCAL_ZONE
-from sync.layers import ExportQuery, Wanted
-from sync.models import REVIEW_ROLES, ROLES, SignedIn, begin_read, begin_write
-from sync.patrol_log import FILTERS, Selection
-from sync.problems import Busy, Forbidden
+from sync.layers import Wanted
+from sync.models import ROLES, SignedIn, begin_read, begin_write
+from sync.problems import Busy
 from sync.store import PIECE_BYTES
 
 blueprint = Blueprint("exports", __name__, url_prefix="/api/v1/exports", description="Files for other programs")
 
 #: Files that one process writes at once, each in up to 100 MB of memory (measured), and how long others wait, s.
 AT_ONCE, PATIENCE_S = 2, 30
-#: What a query says beside the filters.
-_HOW = ("crs", "columns", "lang", "personal", "since")
-_QUERIES = {kind: ExportQuery(only=(*filters, *_HOW)) for kind, filters in FILTERS.items()}
 _ANY_FILE = {"type": "string", "format": "binary"}
 _WRITING = threading.BoundedSemaphore(AT_ONCE)
 
 
 @blueprint.route("/incidents.<ending>")
 @roles(*ROLES)
-@blueprint.arguments(_QUERIES["incident"], location="query", unknown=RAISE)
+@blueprint.arguments(export.QUERIES["incident"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_ANY_FILE, content_type="application/octet-stream", success=True)
 def export_incidents(who: SignedIn, query: dict[str, Any], ending: str) -> Response:
     """The incidents of a list as gpkg, fgb, geojson, geojsonl, csv, kml, shp.zip, parquet or xlsx; points."""
@@ -52,7 +47,7 @@ def export_incidents(who: SignedIn, query: dict[str, Any], ending: str) -> Respo
 
 @blueprint.route("/warnings.<ending>")
 @roles(*ROLES)
-@blueprint.arguments(_QUERIES["warning"], location="query", unknown=RAISE)
+@blueprint.arguments(export.QUERIES["warning"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_ANY_FILE, content_type="application/octet-stream", success=True)
 def export_warnings(who: SignedIn, query: dict[str, Any], ending: str) -> Response:
     """The warnings of a list as gpkg, fgb, geojson, geojsonl, csv, kml, shp.zip, parquet or xlsx; points."""
@@ -61,7 +56,7 @@ def export_warnings(who: SignedIn, query: dict[str, Any], ending: str) -> Respon
 
 @blueprint.route("/patrols.<ending>")
 @roles(*ROLES)
-@blueprint.arguments(_QUERIES["patrol"], location="query", unknown=RAISE)
+@blueprint.arguments(export.QUERIES["patrol"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_ANY_FILE, content_type="application/octet-stream", success=True)
 def export_patrols(who: SignedIn, query: dict[str, Any], ending: str) -> Response:
     """The patrols of a list as gpkg, fgb, geojson, geojsonl, csv, kml, shp.zip, parquet or xlsx; lines."""
@@ -69,7 +64,7 @@ def export_patrols(who: SignedIn, query: dict[str, Any], ending: str) -> Respons
 
 
 def _answer(who: SignedIn, kind: str, query: dict[str, Any], ending: str) -> Response:
-    wanted = _wanted(who, kind, query)
+    wanted = export.wanted(who, kind, query)
     format = export.check(wanted, ending)
     with Session(db.engine) as session:
         begin_read(session)
@@ -84,21 +79,13 @@ def _answer(who: SignedIn, kind: str, query: dict[str, Any], ending: str) -> Res
     answer.mimetype = format.mimetype
     answer.set_etag(known or tag.etag)
     answer.headers["X-Next-Cursor"] = tag.cursor
-    answer.headers["Content-Disposition"] = f'attachment; filename="{_file_name(wanted, ending)}"'
+    answer.headers["Content-Disposition"] = (
+        f'attachment; filename="{export.file_name(wanted, ending, dt.datetime.now(dt.UTC))}"'
+    )
     answer.cache_control.private = True
     answer.cache_control.no_cache = True
     answer.vary.add("Authorization")
     return answer
-
-
-def _wanted(who: SignedIn, kind: str, query: dict[str, Any]) -> Wanted:
-    """What is asked for. Raises Forbidden where personal data in full are not for this role: a file goes further than
-    a screen, so fewer may take them than see them."""
-    fields, in_full = query.pop("columns", None), query.pop("personal") == "full"
-    if in_full and who.role not in REVIEW_ROLES:
-        raise Forbidden(roles=sorted(REVIEW_ROLES))
-    how = {name: query.pop(name) for name in ("crs", "lang", "since") if name in query}
-    return Wanted(kind, Selection(**query), tuple(fields.split(",")) if fields else None, in_full=in_full, **how)
 
 
 def _known(session: Session, who: SignedIn, wanted: Wanted, ending: str) -> str | None:
@@ -141,13 +128,6 @@ def _taken_out(who: SignedIn, wanted: Wanted, ending: str, records: int, size_by
     begin_write(session)
     access_log.enter(session, who, "export", entity, details, address=address, now=now)
     session.commit()
-
-
-def _file_name(wanted: Wanted, ending: str) -> str:
-    """The name says what a file is that is not the usual."""
-    day = dt.datetime.now(LOCAL_ZONE).date()
-    parts = [layers.NAMES[wanted.kind], *(["gcj02"] * (wanted.crs == "GCJ-02")), *(["changes"] * bool(wanted.since))]
-    return f"{'-'.join(parts)}-{day}.{ending}"
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

@@ -10,22 +10,27 @@ still what would be written is the same question: its tag is a cursor, and nothi
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from marshmallow import Schema, ValidationError, fields
 from orjson import loads
 from sqlalchemy.orm import Session
 
 from sync import cursors, formats, layers
+from sync.clock import local_day
 from sync.cursors import Now, Place
 from sync.formats import Format
 from sync.journal import canonical
-from sync.layers import Chunk, Wanted
-from sync.models import SignedIn
-from sync.problems import CursorExpired, QueryInvalid
+from sync.layers import Chunk, ExportQuery, Wanted
+from sync.models import REVIEW_ROLES, SignedIn
+from sync.patrol_log import FILTERS, Selection
+from sync.problems import CursorExpired, Forbidden, QueryInvalid
+from sync.wire import Shape, Text, read_decision
 
 #: Changes with what is written: a file made by an older version is not taken for the same.
 EDITION = 1
@@ -37,6 +42,73 @@ class Tag:
 
     etag: str
     cursor: str
+
+
+#: What a query says beside the filters.
+_HOW = ("crs", "columns", "lang", "personal", "since")
+QUERIES = {kind: ExportQuery(only=(*filters, *_HOW)) for kind, filters in FILTERS.items()}
+_KINDS = {name: kind for kind, name in layers.NAMES.items()}
+
+
+class JobShape(Shape):
+    """A file that is asked for: of what, in which format, and what would stand behind the question mark."""
+
+    what = Text(20, required=True, one_of=tuple(_KINDS))
+    format = Text(20, required=True, one_of=tuple(formats.FORMATS))
+    query = fields.Dict(keys=fields.String(), values=fields.String(), load_default=dict)
+
+
+class JobDocument(Schema):
+    """How a file that was asked for stands."""
+
+    id = fields.UUID(required=True)
+    state = fields.String(required=True, metadata={"enum": ["waiting", "writing", "ready", "failed"]})
+    records = fields.Integer(required=True, metadata={"description": "written so far"})
+    total = fields.Integer(required=True, allow_none=True)
+    bytes = fields.Integer(required=True, allow_none=True)
+    problem = fields.String(required=True, allow_none=True, metadata={"description": "why it failed: a code"})
+    created_at = fields.AwareDateTime(required=True)
+    ended_at = fields.AwareDateTime(required=True, allow_none=True)
+    expires_at = fields.AwareDateTime(required=True)
+
+
+def read_job(raw: bytes) -> tuple[str, str, dict[str, str]]:
+    """The kind, the format and the query that a body asks for. Raises Malformed or EnvelopeInvalid."""
+    said = read_decision(raw, JobShape())
+    return _KINDS[said["what"]], said["format"], said["query"]
+
+
+def wanted(who: SignedIn, kind: str, query: Mapping[str, Any]) -> Wanted:
+    """What a query asks for. Raises Forbidden where personal data in full are not for this role: a file goes further
+    than a screen, so fewer may take them than see them."""
+    asked = dict(query)
+    columns, in_full = asked.pop("columns", None), asked.pop("personal") == "full"
+    if in_full and who.role not in REVIEW_ROLES:
+        raise Forbidden(roles=sorted(REVIEW_ROLES))
+    how = {name: asked.pop(name) for name in ("crs", "lang", "since") if name in asked}
+    return Wanted(kind, Selection(**asked), tuple(columns.split(",")) if columns else None, in_full=in_full, **how)
+
+
+def wanted_in_words(who: SignedIn, kind: str, query: Mapping[str, str]) -> Wanted:
+    """The same, of a query that nobody has read yet. Raises QueryInvalid too."""
+    try:
+        return wanted(who, kind, QUERIES[kind].load(query))
+    except ValidationError as error:
+        named = error.messages if isinstance(error.messages, dict) else {"": error.messages}
+        errors = [{"pointer": f"/query/{name}", "code": "invalid", "detail": str(why)} for name, why in named.items()]
+        raise QueryInvalid(errors=errors) from None
+
+
+def file_name(wanted: Wanted, ending: str, now: dt.datetime) -> str:
+    """What a file of this day is called; the name says what of it is not the usual."""
+    parts = [layers.NAMES[wanted.kind], *(["gcj02"] * (wanted.crs == "GCJ-02")), *(["changes"] * bool(wanted.since))]
+    return f"{'-'.join(parts)}-{local_day(now)}.{ending}"
+
+
+def try_out(session: Session, who: SignedIn, wanted: Wanted) -> None:
+    """Nothing is written. Raises QueryInvalid or CursorExpired where `write` would."""
+    layers.check(session, wanted)
+    since_of(session, who, wanted)
 
 
 def check(wanted: Wanted, ending: str) -> Format:
@@ -91,13 +163,22 @@ def since_of(session: Session, who: SignedIn, wanted: Wanted) -> int | None:
     return place.number - bool(place.kind)  # a phone's cursor may stand within a link
 
 
-def write(session: Session, who: SignedIn, wanted: Wanted, ending: str, path: Path) -> int:
+def write(
+    session: Session,
+    who: SignedIn,
+    wanted: Wanted,
+    ending: str,
+    path: Path,
+    *,
+    tell: Callable[[int], None] = lambda records: None,
+) -> int:
     """How many records the file now holds, newest first; those that are gone since the cursor, if any, behind them.
 
-    The caller has begun a transaction that sees a single moment. Raises QueryInvalid, CursorExpired, ExportTooLarge.
+    `tell` is told how many there are, time and again; whatever it raises ends the writing. The caller has begun a
+    transaction that sees a single moment. Raises QueryInvalid, CursorExpired, ExportTooLarge.
     """
     layer, chunks = layers.read(session, who, wanted, since_of(session, who, wanted))
-    counted = _Counted(chunks)
+    counted = _Counted(chunks, tell)
     try:
         check(wanted, ending).write(layer, counted.chunks(), path)
     except Exception:
@@ -110,8 +191,9 @@ def write(session: Session, who: SignedIn, wanted: Wanted, ending: str, path: Pa
 class _Counted:
     """Counts the records that pass, and remembers what was raised instead of more."""
 
-    def __init__(self, chunks: Iterable[Chunk]) -> None:
+    def __init__(self, chunks: Iterable[Chunk], tell: Callable[[int], None]) -> None:
         self._chunks = chunks
+        self._tell = tell
         self.records = 0
         self.failed: Exception | None = None
 
@@ -120,6 +202,7 @@ class _Counted:
             for chunk in self._chunks:
                 yield chunk
                 self.records += len(chunk)
+                self._tell(self.records)
         except Exception as error:
             self.failed = error
             raise

@@ -95,6 +95,8 @@ def _cells(column: Column, values: Values) -> Values:
     if column.type in _NUMBERS:
         return ["" if value is None else str(value) for value in values]
     texts = [value or "" for value in values]
+    if column.type == "instant" or not any(texts):
+        return texts
     whole = "".join(texts)
     if '"' in whole or "," in whole or "\n" in whole or "\r" in whole:
         return [_cell(text) for text in texts]

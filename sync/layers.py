@@ -43,7 +43,7 @@ from sync.models import (
 )
 from sync.patrol_log import Log, Selection
 from sync.problems import QueryInvalid
-from sync.shapes import Json, SelectionQuery
+from sync.shapes import SelectionQuery
 from sync.wire import Text
 
 #: Records fetched and written at once: as many as the database has ready while the last ones are written.
@@ -248,7 +248,7 @@ _ITEMS = (
 )
 
 
-def _incidents(session: Session, vendor: Callable[[Json], Json]) -> list[Source]:
+def _incidents(session: Session, told: Telling) -> list[Source]:
     return [
         *_recorded(Incident),
         _plain("event_class", "事件类别代码", Incident.event_class, short="evt_class"),
@@ -260,12 +260,12 @@ def _incidents(session: Session, vendor: Callable[[Json], Json]) -> list[Source]
         _plain("patrol", "巡查编号", uuid_text(Incident.patrol)),
         *_ended(Incident),
         _plain("vendor_id", "摊主编号", uuid_text(Incident.vendor_id)),
-        Source(_VENDOR, type_coerce(Incident.vendor, TextType), _vendors(vendor)),
+        Source(_VENDOR, type_coerce(Incident.vendor, TextType), _vendors(told)),
         Source(_ITEMS, _links(), _Items(session).read),
     ]
 
 
-def _warnings(session: Session, vendor: Callable[[Json], Json]) -> list[Source]:
+def _warnings(session: Session, told: Telling) -> list[Source]:
     known = (Vendor.name, Vendor.phone, Vendor.stall, Vendor.plate)
     return [
         *_recorded(VendorWarning),
@@ -276,11 +276,11 @@ def _warnings(session: Session, vendor: Callable[[Json], Json]) -> list[Source]:
         _plain("response", "当事人反应", VendorWarning.response),
         *_ended(VendorWarning),
         _plain("vendor_id", "摊主编号", uuid_text(VendorWarning.vendor_id)),
-        *(_of_vendor(column, asked, vendor) for column, asked in zip(_VENDOR, known, strict=True)),
+        *(_of_vendor(column, asked, told) for column, asked in zip(_VENDOR, known, strict=True)),
     ]
 
 
-def _patrols(session: Session, vendor: Callable[[Json], Json]) -> list[Source]:
+def _patrols(session: Session, told: Telling) -> list[Source]:
     return [
         *_recorded(Patrol),
         Source((Column("officers", "巡查人员账号", "words", "officers"),), _crew(), _sorted_words),
@@ -291,7 +291,7 @@ def _patrols(session: Session, vendor: Callable[[Json], Json]) -> list[Source]:
     ]
 
 
-_SOURCES: Mapping[str, Callable[[Session, Callable[[Json], Json]], list[Source]]] = {
+_SOURCES: Mapping[str, Callable[[Session, Telling], list[Source]]] = {
     "incident": _incidents,
     "warning": _warnings,
     "patrol": _patrols,
@@ -306,28 +306,28 @@ _CHANGE = Column("change", "变更", "change", "change")
 # ---------------------------------------------------------------- what belongs to a record
 
 
-def _as_told(vendor: Json) -> Json:
-    return vendor
+#: How the values of a vendor are told that many records have under a name.
+Telling = Callable[[str, Values], Values]
 
 
-def _vendors(vendor: Callable[[Json], Json]) -> Callable[[Values], Sequence[Values]]:
+def _as_told(_name: str, values: Values) -> Values:
+    return values
+
+
+def _vendors(told: Telling) -> Callable[[Values], Sequence[Values]]:
     """The columns of a vendor, from the texts of what a record said of one."""
     names = [column.name.removeprefix("vendor_") for column in _VENDOR]
 
     def read(texts: Values) -> Sequence[Values]:
-        told = [vendor(orjson.loads(text)) if text else {} for text in texts]
-        return [[each.get(name) for each in told] for name in names]
+        said = [orjson.loads(text) if text else {} for text in texts]
+        return [told(name, [each.get(name) for each in said]) for name in names]
 
     return read
 
 
-def _of_vendor(column: Column, asked: Any, vendor: Callable[[Json], Json]) -> Source:
+def _of_vendor(column: Column, asked: Any, told: Telling) -> Source:
     name = column.name.removeprefix("vendor_")
-
-    def read(values: Values) -> Sequence[Values]:
-        return [[vendor({name: value})[name] for value in values]]
-
-    return Source((column,), asked, read)
+    return Source((column,), asked, lambda values: [told(name, values)])
 
 
 def _links() -> ColumnElement[Any]:
@@ -425,7 +425,7 @@ def read(session: Session, who: SignedIn, wanted: Wanted, since: int | None = No
     such column.
     """
     target = TARGETS[wanted.crs]
-    sources = _SOURCES[wanted.kind](session, _as_told if wanted.in_full else shapes.masked)
+    sources = _SOURCES[wanted.kind](session, _as_told if wanted.in_full else shapes.masked_column)
     chosen = [*_chosen(wanted, sources), _CRS, *([_CHANGE] * (since is not None))]
     columns = tuple(_headed(column, wanted, target) for column in chosen)
     layer = Layer(NAMES[wanted.kind], columns, target, is_lines=wanted.kind == "patrol")
@@ -438,6 +438,12 @@ def read(session: Session, who: SignedIn, wanted: Wanted, since: int | None = No
     asked = _asked(wanted, needed, [*selected, _touched(model, since)])
     gone = select(uuid_text(model.id)).where(_is_gone(model, selected, since)).order_by(model.id)
     return layer, chain(_chunks(session, asked, layer, needed), _gone(session, gone, layer))
+
+
+def check(session: Session, wanted: Wanted) -> None:
+    """Raises QueryInvalid where `read` would."""
+    patrol_log.matching(session, wanted.kind, wanted.selection)
+    _chosen(wanted, _SOURCES[wanted.kind](session, _as_told))
 
 
 def has_changed(session: Session, who: SignedIn, wanted: Wanted, since: int) -> bool:

@@ -742,6 +742,42 @@ class AccessEntry(Base):
     address: Mapped[str | None]
 
 
+class ExportJob(Base):
+    """A file that somebody asked for, written behind the requests and kept under `key` until it expires.
+
+    `query` is as it was asked for. `claims` are writings that were begun; `claimed_at` is when the last said how far it
+    is. `failed` is the code of what stands against it. `scope` is a digest of what the account saw when it was written.
+    """
+
+    __tablename__ = "export_jobs"
+    __table_args__ = (
+        Index("ix_export_jobs_account", "account_id", "created_at"),
+        Index(
+            "ix_export_jobs_open",
+            "created_at",
+            postgresql_where=text("ended_at IS NULL"),
+            sqlite_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    ending: Mapped[str] = mapped_column(String(20))
+    query: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    claimed_at: Mapped[dt.datetime | None]
+    claims: Mapped[int]
+    records: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[int | None] = mapped_column(BigInteger)
+    ended_at: Mapped[dt.datetime | None]
+    failed: Mapped[str | None] = mapped_column(String(40))
+    key: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    scope: Mapped[bytes | None]
+
+
 # ---------------------------------------------------------------- what people decide
 
 

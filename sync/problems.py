@@ -11,7 +11,7 @@
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
     ├── CursorExpired        a cursor of ours that nothing follows from any more
-    ├── ExportProblem        FormatNotInstalled  ExportTooLarge
+    ├── ExportProblem        FormatNotInstalled  ExportTooLarge  ExportsWaiting
     ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid  PhotoQuota  PhotoKept  PhotoNotShown
     ├── UploadProblem        TusVersion  UploadInvalid  UploadOffset  UploadBusy  ChecksumMismatch
     ├── ReviewProblem        DecidedMeanwhile  DecisionInvalid
@@ -153,6 +153,11 @@ class FormatNotInstalled(ExportProblem):
 class ExportTooLarge(ExportProblem):
     code = "export-too-large"
     title = ("There are more records than this format holds", "记录数超过该格式的上限")
+
+
+class ExportsWaiting(ExportProblem):
+    code = "exports-waiting"
+    title = ("You have as many files waiting as one account may", "待生成的导出文件已达上限")
 
 
 class PhotoProblem(Problem):

@@ -19,7 +19,7 @@ LAYERS = (
     {"installations", "layers"},  # what phones owe, and who looks after them; what a file holds
     {"inbox", "formats"},  # what waits for whom; how a file is written
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
-    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes", "ledger"},
+    | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes", "ledger", "jobs"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
 
@@ -40,7 +40,7 @@ OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
-GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once"}
+GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "behind"}
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
 HANDED_ON = {"sqlalchemy.orm", "sqlalchemy.orm.Session", "sqlalchemy.exc", "sqlalchemy.exc.SQLAlchemyError"}
