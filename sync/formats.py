@@ -94,7 +94,7 @@ def _cells(column: Column, values: Values) -> Values:
     """What stands in the cells. Most columns need no care, and are told by what all their texts hold together."""
     if column.type in _NUMBERS:
         return ["" if value is None else str(value) for value in values]
-    texts = [value or "" for value in values]
+    texts = [value or "" for value in values] if None in values else values
     if column.type == "instant" or not any(texts):
         return texts
     whole = "".join(texts)
