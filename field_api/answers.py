@@ -58,6 +58,7 @@ STATUS: dict[type[Problem], int] = {
     problems.SignInThrottled: 429,
     problems.AccountDisabled: 403,
     problems.InstallRevoked: 403,
+    problems.TooManyTokens: 422,
     problems.Forbidden: 403,
     problems.NotFound: 404,
     problems.AccountInvalid: 422,
@@ -127,6 +128,11 @@ def request_id() -> str:
     return str(g.request_id)
 
 
+def challenge() -> str:
+    """How to show who is asking. QGIS, GDAL and browsers know Basic; for the rest no browser shall ask a password."""
+    return 'Basic realm="Field API", charset="UTF-8"' if request.path.startswith("/ogc") else "Bearer"
+
+
 def status_of(problem: type[Problem]) -> int:
     """The HTTP status that this kind of problem is answered with."""
     return next(STATUS[kind] for kind in problem.__mro__ if kind in STATUS)
@@ -149,7 +155,7 @@ def tell(problem: Problem, status: int | None = None) -> Response:
     answer.content_language.add(language)
     answer.vary.add("Accept-Language")
     if status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
+        answer.headers["WWW-Authenticate"] = challenge()
     if status in (423, 429, 503):
         answer.headers["Retry-After"] = str(problem.details.get("retry_after_s", BUSY_RETRY_AFTER_S))
     return answer

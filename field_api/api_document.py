@@ -60,6 +60,8 @@ def init_app(app: Flask) -> Api:
     app.config.update(API_TITLE="Field API", API_VERSION="1", OPENAPI_VERSION="3.1.0")
     api = _Document(app, spec_kwargs={"info": {"description": "What phones and offices say to the field service."}})
     api.spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    program = {"type": "http", "scheme": "basic", "description": "any name; an access token as the password"}
+    api.spec.components.security_scheme("basic", program)
     return api
 
 

@@ -8,6 +8,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from field_api import (
+    access_tokens,
     answers,
     api_document,
     batches,
@@ -17,6 +18,8 @@ from field_api import (
     database,
     export_jobs,
     exports,
+    features,
+    features_document,
     health,
     identity,
     installations,
@@ -28,26 +31,15 @@ from field_api import (
     sign_in,
     storage,
     uploads,
+    vendors,
+    yardstick,
 )
 from field_api.settings import Settings
 
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
-    *(
-        sign_in,
-        batches,
-        changes,
-        uploads,
-        patrol_log,
-        photos,
-        review,
-        installations,
-        exports,
-        ledgers,
-        export_jobs,
-        health,
-    ),
-    api_document,
+    *(sign_in, access_tokens, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports),
+    *(ledgers, export_jobs, health, features, features_document, api_document),
 )
 
 
@@ -59,9 +51,11 @@ def create_app(settings: Settings) -> Flask:
     database.init_app(app, settings)
     storage.init_app(app, settings)
     identity.init_app(app, settings)
+    yardstick.init_app(app, settings)
     api = api_document.init_app(app)
     answers.init_app(app)
     origins.init_app(app, settings)
+    access_tokens.init_app(app)
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     darkroom.init_app(app, settings)

@@ -15,6 +15,7 @@ from field_api.bodies import whole
 from field_api.database import db
 from field_api.identity import roles
 from field_api.settings import Settings
+from field_api.yardstick import yardstick
 from sync import intake, reference, wire
 from sync.models import FIELD_ROLES, SignedIn, begin_write
 from sync.problems import BatchTooLarge
@@ -64,6 +65,7 @@ def post_batch(who: SignedIn) -> Response:
         known.areas,
         now=arrived,
         photo_max_bytes=settings.photo_max_bytes,
+        likeness=yardstick(),
         reading_ms=reading_ms,
     )
     session.commit()
@@ -75,7 +77,7 @@ def post_batch(who: SignedIn) -> Response:
 @blueprint.alt_response(200, schema=wire.ReceiptDocument, success=True)
 def get_batch(who: SignedIn, batch_id: uuid.UUID) -> Response:
     """The receipt of a batch you sent, for when the answer was lost."""
-    return as_json(intake.receipt(db.session(), who, batch_id))
+    return as_json(intake.receipt(db.session(), who, batch_id, yardstick()))
 
 
 @blueprint.route("/operations")
@@ -84,5 +86,5 @@ def get_batch(who: SignedIn, batch_id: uuid.UUID) -> Response:
 @blueprint.alt_response(200, schema=wire.HeldDocument, success=True)
 def list_operations(who: SignedIn, query: dict[str, Any]) -> Response:
     """Which operations of an installation the server holds from you, for after damage on the phone; 1,000 at most."""
-    held = intake.operations(db.session(), who, query["install"], query["n_from"], query["n_to"])
+    held = intake.operations(db.session(), who, query["install"], query["n_from"], query["n_to"], yardstick())
     return as_json({"operations": held})

@@ -27,14 +27,18 @@ from sqlalchemy.orm import Session
 import migrations
 from field_api.database import db
 from field_api.storage import store
-from sync import access_log, accounts, evidence, inventory, journal, reference
+from field_api.yardstick import yardstick
+from sync import access_log, accounts, evidence, inventory, journal, learning, reappraisal, reference
 from sync.clock import LOCAL_ZONE
+from sync.fellegi_sunter import written
 from sync.models import ROLES, begin_read, begin_write, is_busy
 from sync.problems import Problem
 from sync.store import part_key
 
 #: After how many links `verify` says how far it is.
 LINKS_PER_LINE = 1_000
+#: After how many records `resemble` says how far it is.
+RECORDS_PER_LINE = 5_000
 
 COMMANDS: list[click.Command] = []
 
@@ -237,8 +241,50 @@ def look_at_photos() -> None:
     """
     _begun(begin_read).rollback()
     for left in current_app.extensions["darkroom"].rounds():
-        click.echo(f"{left.photos} photos to look at, {left.citations} citations to compare", err=True)
+        photos = f"{left.photos} photos to look at, {left.citations} citations to compare"
+        click.echo(f"{photos}, {left.records} records to look at again", err=True)
     click.echo("Nothing more can be looked at now.")
+
+
+@_command("resemble")
+def resemble() -> None:
+    """Compare every record with all others anew, and count anew how often vendors were warned before.
+
+    Once after an update from a version that did not compare, or with another table of weights. The servers may run.
+    """
+    total = reappraisal.total(_begun(begin_read))
+    db.session.rollback()
+    step: reappraisal.Step | None = reappraisal.begin()
+    while step is not None:
+        done = step.done
+        step = reappraisal.walk(_begun(begin_write), step, yardstick(), now=_now())
+        db.session.commit()
+        if step is None or step.done // RECORDS_PER_LINE > done // RECORDS_PER_LINE:
+            click.echo(f"{step.done if step else done:,} of {total:,} records", err=True)
+    click.echo("Everything that was there has been compared.")
+
+
+@_command("estimate-likeness")
+@click.option("--pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="CSV: one,other,same.")
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Where the new table of weights goes.")
+def estimate_likeness(pairs: Path | None, write: Path | None) -> None:
+    """Learn the weights of likeness from what people decided, and from labelled PAIRS; tell how good they are.
+
+    Precision and recall before and after are of pairs that were not learned from. What is written is used once
+    FIELD_API_LIKENESS_FILE names it; then `resemble` compares everything anew.
+    """
+    session = _begun(begin_read)
+    try:
+        judged = learning.decided(session) | (learning.labelled(pairs) if pairs else {})
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    table, lessons = learning.learn(session, judged, yardstick(), now=_now())
+    for line in learning.lines(lessons):
+        click.echo(line)
+    if not lessons:
+        click.echo("Nobody has judged any pair yet: nothing was learned.")
+    if write:
+        write.write_bytes(orjson.dumps(written(table), option=orjson.OPT_INDENT_2))
 
 
 @_command("access-log")

@@ -1,4 +1,5 @@
-"""Photos are looked at behind the requests, so that no phone waits for a decoder: by one thread in every process.
+"""What goes on behind the requests, so that no phone waits for it, by one thread in every process: photos are looked
+at, and records of which more is known by now.
 
 It starts with the first request of its process, thus after any fork. Processes share the work; where none shall do it
 (`FIELD_API_LOOK_EVERY_S=0`), `flask look-at-photos` does.
@@ -8,8 +9,10 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from flask import Flask
 from sqlalchemy.orm import Session
@@ -18,7 +21,8 @@ from field_api.behind import Behind
 from field_api.database import db
 from field_api.settings import Settings
 from field_api.storage import store
-from sync import darkroom
+from field_api.yardstick import yardstick
+from sync import darkroom, reappraisal
 from sync.models import begin_write
 from sync.problems import Busy
 
@@ -35,11 +39,20 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.before_request(room.open)
 
 
+class Left(NamedTuple):
+    """What there is still to do: photos that nobody has looked at, citations to compare, records to look at again."""
+
+    photos: int
+    citations: int
+    records: int
+
+
 class Darkroom:
-    """Looks at the photos that wait and tells the records that cite them: once, or every so often in a thread."""
+    """Looks at the photos that wait, tells the records that cite them, and looks at records again: once, or every so
+    often in a thread."""
 
     def __init__(self, app: Flask, every_s: int) -> None:
-        self._behind = Behind(app, "darkroom", every_s, self._do_all, "photos wait to be looked at")
+        self._behind = Behind(app, "darkroom", every_s, self._do_all, "photos and records wait to be looked at")
 
     def open(self) -> None:
         """The thread is there. Again: nothing changes."""
@@ -49,7 +62,7 @@ class Darkroom:
         """The thread has ended; should a photo take it too long, it ends with the process."""
         self._behind.close()
 
-    def rounds(self) -> Iterator[darkroom.Waiting]:
+    def rounds(self) -> Iterator[Left]:
         """Everything that waits is done, in rounds; what still waits is told before each. Needs an app context.
 
         Raises Busy if the store is away.
@@ -58,20 +71,26 @@ class Darkroom:
             yield left
             with _writing() as session:
                 darkroom.spare(session, now=_now())
-            looked = 0
-            while self._behind.goes_on() and looked < PHOTOS_PER_ROUND and _look_at_next():
-                looked += 1
-            while self._behind.goes_on() and _compare_some():
-                pass
+            looked = self._repeat(_look_at_next, PHOTOS_PER_ROUND)
+            compared, again = self._repeat(_compare_some), self._repeat(_look_again_at_some)
+            if not looked and not compared and not again:
+                return  # another process has it in hand
+
+    def _repeat(self, do: Callable[[], bool], most: int = sys.maxsize) -> int:
+        """How often this was done, until there was nothing left to do."""
+        done = 0
+        while self._behind.goes_on() and done < most and do():
+            done += 1
+        return done
 
     def _do_all(self) -> None:
         for _ in self.rounds():
             pass
 
 
-def _waiting() -> darkroom.Waiting:
+def _waiting() -> Left:
     with Session(db.engine) as session:
-        return darkroom.waiting(session, now=_now())
+        return Left(*darkroom.waiting(session, now=_now()), reappraisal.waiting(session))
 
 
 def _look_at_next() -> bool:
@@ -101,6 +120,12 @@ def _compare_some() -> bool:
     """Whether there were citations to compare."""
     with _writing() as session:
         return darkroom.compare(session, now=_now()) > 0
+
+
+def _look_again_at_some() -> bool:
+    """Whether there were records to look at again."""
+    with _writing() as session:
+        return reappraisal.look_again(session, yardstick(), now=_now()) > 0
 
 
 @contextmanager

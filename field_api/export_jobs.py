@@ -81,7 +81,7 @@ def post_job(who: SignedIn) -> Response:
 
 
 @blueprint.route("/<uuid:id>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.alt_response(200, schema=export.JobDocument, success=True)
 def get_job(who: SignedIn, id: uuid.UUID) -> Response:
     """How far it is: `waiting`, `writing`, `ready` or `failed`."""
@@ -89,7 +89,7 @@ def get_job(who: SignedIn, id: uuid.UUID) -> Response:
 
 
 @blueprint.route("/<uuid:id>/file")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.alt_response(200, schema={"type": "string", "format": "binary"}, content_type="application/octet-stream")
 def get_job_file(who: SignedIn, id: uuid.UUID) -> Response:
     """The file, or with `Range` (and `If-Range`) what is still lacking of it."""

@@ -22,8 +22,8 @@ from sqlalchemy.orm import Session
 from field_api.answers import request_id
 from field_api.database import db
 from field_api.identity import roles
-from sync import access_log, export, layers
-from sync.layers import Wanted
+from sync import access_log, columns, export
+from sync.columns import Wanted
 from sync.models import ROLES, SignedIn, begin_read, begin_write
 from sync.problems import Busy
 from sync.store import PIECE_BYTES
@@ -37,7 +37,7 @@ _WRITING = threading.BoundedSemaphore(AT_ONCE)
 
 
 @blueprint.route("/incidents.<ending>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(export.QUERIES["incident"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_ANY_FILE, content_type="application/octet-stream", success=True)
 def export_incidents(who: SignedIn, query: dict[str, Any], ending: str) -> Response:
@@ -46,7 +46,7 @@ def export_incidents(who: SignedIn, query: dict[str, Any], ending: str) -> Respo
 
 
 @blueprint.route("/warnings.<ending>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(export.QUERIES["warning"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_ANY_FILE, content_type="application/octet-stream", success=True)
 def export_warnings(who: SignedIn, query: dict[str, Any], ending: str) -> Response:
@@ -55,7 +55,7 @@ def export_warnings(who: SignedIn, query: dict[str, Any], ending: str) -> Respon
 
 
 @blueprint.route("/patrols.<ending>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(export.QUERIES["patrol"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_ANY_FILE, content_type="application/octet-stream", success=True)
 def export_patrols(who: SignedIn, query: dict[str, Any], ending: str) -> Response:
@@ -123,7 +123,7 @@ def _turn() -> Iterator[None]:
 def _taken_out(who: SignedIn, wanted: Wanted, ending: str, records: int, size_bytes: int) -> None:
     """The access log says who takes the file, and what is in it."""
     details = export.told(wanted) | {"records": records, "bytes": size_bytes, "request_id": request_id()}
-    entity, address, now = f"{layers.NAMES[wanted.kind]}.{ending}", request.remote_addr, dt.datetime.now(dt.UTC)
+    entity, address, now = f"{columns.NAMES[wanted.kind]}.{ending}", request.remote_addr, dt.datetime.now(dt.UTC)
     session = db.session()
     begin_write(session)
     access_log.enter(session, who, "export", entity, details, address=address, now=now)

@@ -32,7 +32,7 @@ _BINARY = {"type": "string", "format": "binary"}
 
 
 @blueprint.route("/ledger.xlsx")
-@roles(*LEDGER_ROLES)
+@roles(*LEDGER_ROLES, program=True)
 @blueprint.arguments(LedgerQuery, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=_BINARY, content_type=_XLSX, success=True)
 def get_ledger(who: SignedIn, query: dict[str, str]) -> Response:

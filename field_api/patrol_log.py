@@ -24,7 +24,7 @@ _QUERIES = {kind: shapes.PageQuery(only=(*filters, *_PAGING)) for kind, filters 
 
 
 @blueprint.route("/patrols")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(_QUERIES["patrol"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.page_document(shapes.PatrolDocument), success=True)
 def list_patrols(who: SignedIn, query: dict[str, Any]) -> Response:
@@ -33,7 +33,7 @@ def list_patrols(who: SignedIn, query: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/incidents")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(_QUERIES["incident"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.page_document(shapes.IncidentDocument), success=True)
 def list_incidents(who: SignedIn, query: dict[str, Any]) -> Response:
@@ -42,7 +42,7 @@ def list_incidents(who: SignedIn, query: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/warnings")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(_QUERIES["warning"], location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.page_document(shapes.WarningDocument), success=True)
 def list_warnings(who: SignedIn, query: dict[str, Any]) -> Response:
@@ -51,7 +51,7 @@ def list_warnings(who: SignedIn, query: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/patrols/<uuid:id>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.alt_response(200, schema=shapes.OnePatrolDocument, success=True)
 def get_patrol(who: SignedIn, id: uuid.UUID) -> Response:
     """A patrol with its track and the history of its operations."""
@@ -59,7 +59,7 @@ def get_patrol(who: SignedIn, id: uuid.UUID) -> Response:
 
 
 @blueprint.route("/incidents/<uuid:id>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.alt_response(200, schema=shapes.OneIncidentDocument, success=True)
 def get_incident(who: SignedIn, id: uuid.UUID) -> Response:
     """An incident with the history of its operations."""
@@ -67,7 +67,7 @@ def get_incident(who: SignedIn, id: uuid.UUID) -> Response:
 
 
 @blueprint.route("/warnings/<uuid:id>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.alt_response(200, schema=shapes.OneWarningDocument, success=True)
 def get_warning(who: SignedIn, id: uuid.UUID) -> Response:
     """A warning with the history of its operations."""

@@ -57,17 +57,20 @@ class PhotoQuery(Schema):
 
 
 @blueprint.route("/<sha256>")
-@roles(*ROLES)
+@roles(*ROLES, program=True)
 @blueprint.arguments(PhotoQuery, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema={"type": "string", "format": "binary"}, content_type="image/jpeg", success=True)
 def get_photo(who: SignedIn, query: dict[str, str], sha256: str) -> Response:
     """A photo that a record you may see cites: `thumb` or `screen`, upright JPEGs without EXIF, or the `original`.
 
     Originals are for supervisors and reviewers, as an attachment in the format they came in; every download is logged.
+    An access token is good for the small ones.
     """
     size = query["size"]
     if size == "original" and who.role not in ORIGINAL_ROLES:
         raise Forbidden(roles=sorted(ORIGINAL_ROLES))
+    if size == "original" and who.install_id is None:
+        raise Forbidden("A program with an access token gets small pictures only")
     if not _sees(who, sha256):
         raise NotFound
     try:

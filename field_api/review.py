@@ -17,7 +17,8 @@ from field_api.database import db
 from field_api.identity import roles
 from field_api.once import once, takes_key
 from field_api.settings import Settings
-from sync import inbox, installations, reference, review, shapes, wire
+from field_api.yardstick import yardstick
+from sync import group_review, inbox, installations, reference, review, shapes, wire
 from sync.models import REVIEW_ROLES, SignedIn, begin_read, begin_write
 from sync.review import Sitting
 
@@ -25,7 +26,7 @@ blueprint = Blueprint("review", __name__, url_prefix="/api/v1/review", descripti
 
 #: A decision at most, bytes: the largest operation, corrected, and what goes round it.
 BODY_MAX_BYTES = 2 * wire.MAX_OPERATION_BYTES
-_LOSS = wire.LossShape()
+_LOSS, _GROUPING = wire.LossShape(), wire.GroupingShape()
 _DECISION, _APPROVALS, _ON_OPERATION = wire.RecordDecisionShape(), wire.ApprovalsShape(), wire.OperationDecisionShape()
 
 Deciding = Callable[[Sitting, dict[str, Any]], dict[str, Any]]
@@ -93,13 +94,45 @@ def post_operation(who: SignedIn, id: uuid.UUID) -> Response:
 @blueprint.arguments(shapes.InboxQuery, location="query", unknown=RAISE)
 @blueprint.alt_response(200, schema=shapes.InboxDocument, success=True)
 def get_inbox(who: SignedIn, query: dict[str, Any]) -> Response:
-    """What waits for a person: how much of each kind, and a page of one `kind`, oldest first."""
+    """What waits for a person: how much of each kind, and a page of one `kind`, oldest first.
+
+    Of `alike`, pairs that may be one thing, the most alike come first, each with all that speaks for it and against.
+    """
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_read(session)
     cursor, limit = query.get("cursor"), query["limit"]
-    found = inbox.page(session, who, query.get("kind"), limit=limit, cursor=cursor, now=now)
+    found = inbox.page(session, who, query.get("kind"), yardstick(), limit=limit, cursor=cursor, now=now)
     session.rollback()
     return as_json({"counts": found.counts, "items": found.items, "next": found.next})
+
+
+@blueprint.route("/groups", methods=["POST"])
+@roles(*REVIEW_ROLES)
+@takes_key
+@_takes(_GROUPING)
+@blueprint.alt_response(200, schema=shapes.GroupedDocument, success=True)
+def post_grouping(who: SignedIn) -> Response:
+    """Say of records that are alike, or of vendors, that they are one thing (`group`), that some are not the rest of
+    their group (`split`, with those that are `off`), that they are not the same (`apart`); or that such a word was
+    wrong (`undo`).
+
+    Name every record that it is about, each in the version you saw (a vendor's is 1), with all that they are one thing
+    with: 409 with how it is now if that is no longer so. The records themselves stay as they are.
+    """
+    return _decide(who, _GROUPING, lambda at, said: group_review.decide(db.session(), at.who, said, now=at.now))
+
+
+@blueprint.route("/groups/<uuid:id>")
+@roles(*REVIEW_ROLES)
+@blueprint.doc(responses={404: "NOT_FOUND"})
+@blueprint.alt_response(200, schema=shapes.GroupHistoryDocument, success=True)
+def get_group(who: SignedIn, id: uuid.UUID) -> Response:
+    """What a record, or a vendor, is one thing with, and all that was ever said of them, in order."""
+    session = db.session()
+    begin_read(session)
+    found = group_review.history(session, who, id)
+    session.rollback()
+    return as_json(found)
 
 
 @blueprint.route("/holes/<uuid:id>", methods=["POST"])
@@ -123,7 +156,7 @@ def _decide(who: SignedIn, shape: Schema, decide: Deciding) -> Response:
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_write(session)
     known = reference.snapshot(session)
-    sitting = Sitting(who, now, known.lists, known.areas, settings.photo_max_bytes)
+    sitting = Sitting(who, now, known.lists, known.areas, settings.photo_max_bytes, yardstick())
     answer = once(session, who, body, lambda: decide(sitting, said), now=now)
     session.commit()
     return answer

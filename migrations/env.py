@@ -14,7 +14,7 @@ from sync.models import Base, prepare
 #: Tables that are not ours: PostGIS brings its own.
 FOREIGN_TABLES = frozenset({"spatial_ref_sys"})
 #: Indexes of the map: each database has one of the two, which Alembic can't tell (tests/test_migrations.py does).
-MAP_INDEXES = ("_place", "_lon_lat")
+MAP_INDEXES = ("_place", "_lon_lat", "_tile")
 
 
 def is_compared(_item: Any, name: str | None, kind: str, *_: Any) -> bool:

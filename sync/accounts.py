@@ -8,6 +8,9 @@ means that two hold the same token, so the family ends and whoever is honest sig
 A permit is for who can't sign in any more and has a phone full of records: somebody in charge gives it, and it is told
 once. What it is used for is a sign-in that is good for sending only and ends by itself.
 
+An access token is for a program that reads in its owner's name, such as QGIS: it sees what its owner sees today, and
+writes nothing. It needs no installation.
+
 Every function that changes something wants a transaction begun with `begin_write`; the caller commits.
 """
 
@@ -19,12 +22,12 @@ import math
 import re
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
-from sqlalchemy import and_, case, delete, literal, or_, select, update
+from sqlalchemy import Date, LargeBinary, and_, bindparam, case, delete, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
@@ -34,6 +37,7 @@ from sync.models import (
     DISTRICT_ROLES,
     FIELD_ROLES,
     ROLES,
+    AccessToken,
     Account,
     Desk,
     Installation,
@@ -56,6 +60,7 @@ from sync.problems import (
     PermitInvalid,
     SignInThrottled,
     TokenInvalid,
+    TooManyTokens,
 )
 from sync.shapes import Columns
 
@@ -69,6 +74,12 @@ PASSWORD_MIN_CHARS = 8
 PERMIT_GOOD_FOR, PUSH_GOOD_FOR = dt.timedelta(hours=24), dt.timedelta(hours=2)
 #: Letters that nobody mistakes for each other, read out over the telephone; twelve of them are 59 bits.
 PERMIT_LETTERS, PERMIT_CHARS = "ABCDEFGHJKMNPQRSTUVWXYZ23456789", 12
+#: What every access token begins with, so that the door, and whoever searches files for secrets, knows one by sight.
+TOKEN_PREFIX = "fapi_"  # noqa: S105  (no secret)
+#: How many access tokens of an account stand at most. ESTIMATE: one for each program and machine.
+MOST_TOKENS = 20
+#: The last use of an access token is noted no more often than this: reading a layer must not become writing.
+USE_NOTED_EVERY = dt.timedelta(minutes=5)
 USERNAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,80}")
 
 
@@ -118,6 +129,15 @@ class Grant:
     full_name: str
     card_until_on: dt.date | None
     push_until_at: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that reads with an access token: in whose name, and whether this use is to be noted."""
+
+    token_id: uuid.UUID
+    who: SignedIn
+    is_to_be_noted: bool
 
 
 @dataclass(frozen=True)
@@ -176,12 +196,16 @@ def add(
 
 
 def set_password(session: Session, username: str, password: str, *, now: dt.datetime) -> None:
-    """The account has this password, and every phone of it has to sign in again. Raises NotFound, AccountInvalid."""
+    """The account has this password, and every phone of it has to sign in again; its access tokens are worth nothing:
+    whoever knew the old password may have made one. Raises NotFound, AccountInvalid.
+    """
     _check_password_rules(password)
     account = _named(session, username)
     account.password_hash = HASHER.hash(password)
     session.flush()  # whoever signs in at this moment with the old one now waits, and then sees it is old
     _end_families(session, TokenFamily.account_id == account.id, because="password-changed", now=now)
+    standing = and_(AccessToken.account_id == account.id, AccessToken.revoked_at.is_(None))
+    session.execute(update(AccessToken).where(standing).values(revoked_at=now))
 
 
 def disable(session: Session, username: str, *, now: dt.datetime) -> None:
@@ -335,12 +359,6 @@ def acting(session: Session, account_id: int, *, now: dt.datetime) -> SignedIn |
 
 
 def _standing(session: Session, family_id: uuid.UUID, now: dt.datetime) -> Grant:
-    today = local_day(now)
-    posted = and_(
-        Posting.account_id == Account.id,
-        Posting.from_on <= today,
-        or_(Posting.until_on.is_(None), Posting.until_on >= today),
-    )
     rows = session.execute(
         select(
             Account.id,
@@ -359,8 +377,9 @@ def _standing(session: Session, family_id: uuid.UUID, now: dt.datetime) -> Grant
         .select_from(TokenFamily)
         .join(Account, Account.id == TokenFamily.account_id)
         .join(Installation, Installation.id == TokenFamily.install_id)
-        .outerjoin(Posting, posted)
-        .where(TokenFamily.id == family_id)
+        .outerjoin(Posting, _POSTED)
+        .where(TokenFamily.id == family_id),
+        {"today": local_day(now)},
     ).all()
     if not rows:
         raise TokenInvalid
@@ -374,6 +393,14 @@ def _standing(session: Session, family_id: uuid.UUID, now: dt.datetime) -> Grant
     townships = frozenset(row.township_code for row in rows if row.township_code)
     who = SignedIn(found.id, found.username, found.role, townships, found.install_id)
     return Grant(family_id, found.generation, who, found.full_name, found.card_until_on, found.push_until_at)
+
+
+#: True where the account is posted on the day that is given as `today`.
+_POSTED = and_(
+    Posting.account_id == Account.id,
+    Posting.from_on <= bindparam("today", type_=Date),
+    or_(Posting.until_on.is_(None), Posting.until_on >= bindparam("today", type_=Date)),
+)
 
 
 def _take_installation(
@@ -532,3 +559,105 @@ def _hash_of(code: str) -> bytes:
 def _grouped(code: str) -> str:
     """In fours, as people read it out to each other."""
     return "-".join(code[at : at + 4] for at in range(0, len(code), 4))
+
+
+# ---------------------------------------------------------------- access tokens for programs
+
+
+def issue_access_token(
+    session: Session, who: SignedIn, name: str, days: int, *, now: dt.datetime
+) -> tuple[str, Columns]:
+    """A new access token of this account, good for so many days, and its row. It is told this once and kept as a hash.
+
+    Raises TooManyTokens.
+    """
+    session.execute(select(Account.id).where(Account.id == who.account_id).with_for_update())
+    standing = select(func.count()).where(AccessToken.account_id == who.account_id, _stands(now))
+    if session.execute(standing).scalar_one() >= MOST_TOKENS:
+        raise TooManyTokens
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    row = AccessToken(
+        id=uuid.uuid4(),
+        account_id=who.account_id,
+        name=name,
+        token_hash=_hash_of_token(token),
+        created_at=now,
+        expires_at=now + dt.timedelta(days=days),
+    )
+    session.add(row)
+    session.flush()
+    return token, row
+
+
+def access_tokens(session: Session, who: SignedIn) -> Sequence[Columns]:
+    """The access tokens of this account, the newest first, those that ended included."""
+    own = select(AccessToken).where(AccessToken.account_id == who.account_id)
+    return session.scalars(own.order_by(AccessToken.created_at.desc(), AccessToken.id)).all()
+
+
+def revoke_access_token(session: Session, who: SignedIn, id: uuid.UUID, *, now: dt.datetime) -> None:
+    """The token is worth nothing from the next request on. Raises NotFound if it is not this account's.
+
+    An admin may revoke anybody's.
+    """
+    this = AccessToken.id == id if who.role == "admin" else and_(AccessToken.id == id, _is_own(who))
+    revoked = func.coalesce(AccessToken.revoked_at, literal(now, UtcDateTime))
+    found = update(AccessToken).where(this).values(revoked_at=revoked).returning(AccessToken.id)
+    if session.execute(found).first() is None:
+        raise NotFound
+
+
+def program(session: Session, token: str, *, now: dt.datetime) -> Program:
+    """The program that reads with this token, in one query, with what its owner may see today.
+
+    Raises AccountDisabled, else TokenInvalid where it is unknown, revoked or too old. There is nothing to throttle: a
+    token is 256 random bits, and no password is looked at here.
+    """
+    given = {"token_hash": _hash_of_token(token), "today": local_day(now)}
+    rows = session.execute(_PROGRAM, given).all()
+    if not rows or rows[0].revoked_at or rows[0].expires_at <= now:
+        raise TokenInvalid
+    found = rows[0]
+    if found.disabled_at:
+        raise AccountDisabled
+    townships = frozenset(row.township_code for row in rows if row.township_code)
+    who = SignedIn(found.account_id, found.username, found.role, townships, None)
+    return Program(found.id, who, found.last_used_at is None or found.last_used_at <= now - USE_NOTED_EVERY)
+
+
+def note_use(session: Session, token_id: uuid.UUID, *, now: dt.datetime) -> None:
+    """The token was used just now."""
+    session.execute(update(AccessToken).where(AccessToken.id == token_id).values(last_used_at=now))
+
+
+#: Asked at every request of a program, so it is put together once.
+_PROGRAM = (
+    select(
+        AccessToken.id,
+        AccessToken.account_id,
+        AccessToken.expires_at,
+        AccessToken.last_used_at,
+        AccessToken.revoked_at,
+        Account.username,
+        Account.role,
+        Account.disabled_at,
+        Posting.township_code,
+    )
+    .select_from(AccessToken)
+    .join(Account, Account.id == AccessToken.account_id)
+    .outerjoin(Posting, _POSTED)
+    .where(AccessToken.token_hash == bindparam("token_hash", type_=LargeBinary))
+)
+
+
+def _is_own(who: SignedIn) -> ColumnElement[bool]:
+    return AccessToken.account_id == who.account_id
+
+
+def _stands(now: dt.datetime) -> ColumnElement[bool]:
+    return and_(AccessToken.revoked_at.is_(None), AccessToken.expires_at > now)
+
+
+def _hash_of_token(token: str) -> bytes:
+    """What is kept of an access token: it is too long to be guessed from its hash."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -89,10 +89,11 @@ def _told(row: Columns, *names: str) -> Json:
 # ---------------------------------------------------------------- whom officers meet, and what became of their records
 
 
-def vendor(row: Columns, *, in_full: bool) -> Json:
-    """A street vendor as first told; phone and plate are masked unless `in_full`."""
+def vendor(row: Columns, grouped_with: Sequence[str], *, in_full: bool) -> Json:
+    """A street vendor as first told; phone and plate are masked unless `in_full`. `grouped_with` are the ids under
+    which the same vendor was told of elsewhere."""
     told = _told(row, "name", "phone", "stall", "plate", "township_code")
-    return told if in_full else masked(told)
+    return (told if in_full else masked(told)) | {"grouped_with": list(grouped_with)}
 
 
 def _recorded(row: Columns) -> Json:
@@ -109,28 +110,29 @@ def _recorded(row: Columns) -> Json:
     }
 
 
-def _of_own(row: Columns, review: Json) -> Json:
-    return {"received_at": instant(row.received_at), "notes": row.notes, "photos": row.photos, "review": review}
+def _of_own(row: Columns, review: Json, grouped_with: Sequence[str]) -> Json:
+    told = {"received_at": instant(row.received_at), "notes": row.notes, "photos": row.photos}
+    return told | {"review": review, "grouped_with": list(grouped_with)}
 
 
-def patrol(row: Columns, review: Json) -> Json:
+def patrol(row: Columns, review: Json, grouped_with: Sequence[str]) -> Json:
     """A patrol that the phone's officer made or was out on, and how it stands in review."""
-    told = _recorded(row) | _of_own(row, review) | _told(row, "officers", "purpose")
+    told = _recorded(row) | _of_own(row, review, grouped_with) | _told(row, "officers", "purpose")
     return told | {"started_at": instant(row.started_at), "ended_at": instant(row.ended_at)}
 
 
-def incident(row: Columns, review: Json) -> Json:
+def incident(row: Columns, review: Json, grouped_with: Sequence[str]) -> Json:
     """An incident that the phone's officer made, and how it stands in review."""
     told = ("items", "event_class", "event_class_edition", "description", "measures", "designated_place")
     return (
         _recorded(row)
-        | _of_own(row, review)
+        | _of_own(row, review, grouped_with)
         | _told(row, *told, "no_penalty_reason")
         | {"patrol": str(row.patrol), "vendor": None if row.vendor_id is None else str(row.vendor_id)}
     )
 
 
-def warning(row: Columns, review: Json, *, in_full: bool) -> Json:
+def warning(row: Columns, review: Json, grouped_with: Sequence[str], *, in_full: bool) -> Json:
     """A warning of the phone's townships, with the vendor it was given to; of its own officer's also what is remarked.
 
     The columns of the vendor are named `vendor_…`.
@@ -139,7 +141,7 @@ def warning(row: Columns, review: Json, *, in_full: bool) -> Json:
     told_to = None if row.vendor_id is None else {"id": str(row.vendor_id)} | (known if in_full else masked(known))
     return (
         _recorded(row)
-        | (_of_own(row, review) if row.made else {})
+        | (_of_own(row, review, grouped_with) if row.made else {})
         | _told(row, "step", "text", "deadline_on", "response")
         | {"incident": str(row.incident), "vendor": told_to}
     )
@@ -240,6 +242,9 @@ class KnownVendorDocument(Schema):
 
 class CarriedVendorDocument(KnownVendorDocument):
     township_code = fields.String(required=True)
+    grouped_with = fields.List(
+        fields.UUID(), required=True, metadata={"description": "the same vendor, as told of elsewhere"}
+    )
 
 
 class WarnedVendorDocument(KnownVendorDocument):
@@ -266,6 +271,9 @@ class OwnRecordDocument(CarriedRecordDocument):
     notes = fields.List(fields.Dict(), required=True)
     photos = fields.List(fields.Nested(CitedPhotoDocument), required=True)
     review = fields.Nested(ReviewDocument, required=True)
+    grouped_with = fields.List(
+        fields.UUID(), required=True, metadata={"description": "records that are one thing with this one"}
+    )
 
 
 class CarriedPatrolDocument(OwnRecordDocument):
@@ -298,6 +306,7 @@ class CarriedWarningDocument(CarriedRecordDocument):
     notes = fields.List(fields.Dict(), metadata={"description": "of an own one only"})
     photos = fields.List(fields.Nested(CitedPhotoDocument), metadata={"description": "of an own one only"})
     review = fields.Nested(ReviewDocument, metadata={"description": "of an own one only"})
+    grouped_with = fields.List(fields.UUID(), metadata={"description": "of an own one only"})
 
 
 class CarriedOperationDocument(Schema):

@@ -24,6 +24,7 @@ from sqlalchemy.sql import ColumnElement
 
 from sync import carried, cursors
 from sync.cursors import Place
+from sync.groups import groups_of
 from sync.models import (
     Base,
     Delegation,
@@ -199,22 +200,23 @@ def _places(session: Session, _who: SignedIn, codes: Sequence[str]) -> _Found:
 
 def _vendors(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     here = Vendor.township_code.in_(sorted(who.townships))
-    rows = session.execute(_all(Vendor).where(among(session, Vendor.id, _uuids(ids)), here))
-    return {str(row.id): carried.vendor(row, in_full=_sees_all(who)) for row in rows}
+    rows = session.execute(_all(Vendor).where(among(session, Vendor.id, _uuids(ids)), here)).all()
+    others, in_full = _grouped_with(session, rows), _sees_all(who)
+    return {str(row.id): carried.vendor(row, others(row), in_full=in_full) for row in rows}
 
 
 def _patrols(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     """Own ones; who is taken off a patrol's crew loses it."""
     rows = session.execute(_records(session, Patrol, who, ids).where(or_(own(Patrol, who), Patrol.version > 1))).all()
-    review = reviews(session, rows)
-    return {str(row.id): carried.patrol(row, review[row.id]) if row.own else None for row in rows}
+    review, others = reviews(session, rows), _grouped_with(session, rows)
+    return {str(row.id): carried.patrol(row, review[row.id], others(row)) if row.own else None for row in rows}
 
 
 def _incidents(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     """Own ones; whose an incident is never changes."""
     rows = session.execute(_records(session, Incident, who, ids).where(own(Incident, who))).all()
-    review = reviews(session, rows)
-    return {str(row.id): carried.incident(row, review[row.id]) for row in rows}
+    review, others = reviews(session, rows), _grouped_with(session, rows)
+    return {str(row.id): carried.incident(row, review[row.id], others(row)) for row in rows}
 
 
 def _warnings(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
@@ -228,8 +230,14 @@ def _warnings(session: Session, who: SignedIn, ids: Sequence[str]) -> _Found:
     rows = session.execute(known.where(or_(own(VendorWarning, who), here, VendorWarning.version > 1))).all()
     told, review = [row for row in rows if row.own or row.here], reviews(session, [row for row in rows if row.made])
     gone: dict[str, Json | None] = dict.fromkeys(str(row.id) for row in rows)
-    in_full = _sees_all(who)
-    return gone | {str(row.id): carried.warning(row, review.get(row.id, {}), in_full=in_full) for row in told}
+    others, in_full = _grouped_with(session, told), _sees_all(who)
+    return gone | {str(r.id): carried.warning(r, review.get(r.id, {}), others(r), in_full=in_full) for r in told}
+
+
+def _grouped_with(session: Session, rows: Sequence[Columns]) -> Callable[[Columns], list[str]]:
+    """What each of these records or vendors is one thing with."""
+    found = groups_of(session, [row.id for row in rows])
+    return lambda row: sorted(str(other) for other in found.get(row.id, ()) if other != row.id)
 
 
 #: The columns of records that phones are told.

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from sync import journal, photo_notes, pictures
+from sync.again import look_again_at
 from sync.journal import record_change
 from sync.models import (
     AnnouncedPhoto,
@@ -206,6 +207,7 @@ def compare(session: Session, *, now: dt.datetime, most: int = MOST_COMPARED) ->
     for citation in citations:
         _remark(records, citation)
     _write(session, [found for found in records.values() if found.touched], now)
+    look_again_at(session, ((found.kind, id) for id, found in records.items()), now=now)
     compared = [{"record_id": row.record_id, "sha256": row.sha256, "compared_at": now} for row in citations]
     update_rows(session, AnnouncedPhoto, compared)
     return len(citations)

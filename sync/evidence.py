@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from sync import wire
+from sync import groups, wire
 from sync.journal import (
     GENESIS,
     decision_evidence,
@@ -30,6 +30,7 @@ from sync.journal import (
 from sync.models import (
     Decision,
     FeedEntry,
+    Grouping,
     Head,
     Incident,
     Link,
@@ -54,7 +55,7 @@ SWORN: Mapping[str, Any] = {
     "photo": Photo,
 }
 #: What people decided, which never changes, by the kind its entries carry.
-DECIDED: Mapping[str, Any] = {"decision": Decision, "review": ReviewEvent, "loss": Loss}
+DECIDED: Mapping[str, Any] = {"decision": Decision, "review": ReviewEvent, "loss": Loss, "grouping": Grouping}
 #: Links read at once.
 _PAGE = 100
 
@@ -221,7 +222,10 @@ def _keys(column: Any, texts: Iterable[str]) -> list[Any]:
 
 
 def _check_strays(session: Session, number: int, decided: Counter[str]) -> None:
-    """No record, no decision and no row of the feed stands outside the chain."""
+    """No record, no decision and no row of the feed stands outside the chain, and no record is hidden behind another
+    but by what was said of them."""
+    for record in sorted(groups.strays(session)):
+        raise Break(number, f"what is kept of the group of {record} is not what was said")
     for kind, model in DECIDED.items():
         rows = session.scalar(select(func.count()).select_from(model)) or 0
         if rows != decided[kind]:

@@ -21,12 +21,12 @@ from marshmallow import Schema, ValidationError, fields
 from orjson import loads
 from sqlalchemy.orm import Session
 
-from sync import cursors, formats, layers
+from sync import columns, cursors, formats
 from sync.clock import local_day
+from sync.columns import Chunk, ExportQuery, Wanted
 from sync.cursors import Now, Place
 from sync.formats import Format
 from sync.journal import canonical
-from sync.layers import Chunk, ExportQuery, Wanted
 from sync.models import REVIEW_ROLES, SignedIn
 from sync.patrol_log import FILTERS, Selection
 from sync.problems import CursorExpired, Forbidden, QueryInvalid
@@ -47,7 +47,7 @@ class Tag:
 #: What a query says beside the filters.
 _HOW = ("crs", "columns", "lang", "personal", "since")
 QUERIES = {kind: ExportQuery(only=(*filters, *_HOW)) for kind, filters in FILTERS.items()}
-_KINDS = {name: kind for kind, name in layers.NAMES.items()}
+_KINDS = {name: kind for kind, name in columns.NAMES.items()}
 
 
 class JobShape(Shape):
@@ -82,11 +82,11 @@ def wanted(who: SignedIn, kind: str, query: Mapping[str, Any]) -> Wanted:
     """What a query asks for. Raises Forbidden where personal data in full are not for this role: a file goes further
     than a screen, so fewer may take them than see them."""
     asked = dict(query)
-    columns, in_full = asked.pop("columns", None), asked.pop("personal") == "full"
+    names, in_full = asked.pop("columns", None), asked.pop("personal") == "full"
     if in_full and who.role not in REVIEW_ROLES:
         raise Forbidden(roles=sorted(REVIEW_ROLES))
     how = {name: asked.pop(name) for name in ("crs", "lang", "since") if name in asked}
-    return Wanted(kind, Selection(**asked), tuple(columns.split(",")) if columns else None, in_full=in_full, **how)
+    return Wanted(kind, Selection(**asked), tuple(names.split(",")) if names else None, in_full=in_full, **how)
 
 
 def wanted_in_words(who: SignedIn, kind: str, query: Mapping[str, str]) -> Wanted:
@@ -101,20 +101,20 @@ def wanted_in_words(who: SignedIn, kind: str, query: Mapping[str, str]) -> Wante
 
 def file_name(wanted: Wanted, ending: str, now: dt.datetime) -> str:
     """What a file of this day is called; the name says what of it is not the usual."""
-    parts = [layers.NAMES[wanted.kind], *(["gcj02"] * (wanted.crs == "GCJ-02")), *(["changes"] * bool(wanted.since))]
+    parts = [columns.NAMES[wanted.kind], *(["gcj02"] * (wanted.crs == "GCJ-02")), *(["changes"] * bool(wanted.since))]
     return f"{'-'.join(parts)}-{local_day(now)}.{ending}"
 
 
 def try_out(session: Session, who: SignedIn, wanted: Wanted) -> None:
     """Nothing is written. Raises QueryInvalid or CursorExpired where `write` would."""
-    layers.check(session, wanted)
+    columns.check(session, who, wanted)
     since_of(session, who, wanted)
 
 
 def check(wanted: Wanted, ending: str) -> Format:
     """The format of this ending. Raises QueryInvalid if there is none, or not in those coordinates, and
     FormatNotInstalled."""
-    return formats.check(ending, layers.TARGETS[wanted.crs])
+    return formats.check(ending, columns.TARGETS[wanted.crs])
 
 
 def tag(session: Session, who: SignedIn, wanted: Wanted, ending: str) -> Tag:
@@ -140,7 +140,7 @@ def is_current(session: Session, who: SignedIn, wanted: Wanted, ending: str, eta
         return False
     if place.number == now.number:
         return True
-    return wanted.selection.open is None and not layers.has_changed(session, who, wanted, place.number)
+    return wanted.selection.open is None and not columns.has_changed(session, who, wanted, place.number)
 
 
 def _digest(now: Now, wanted: Wanted, ending: str) -> str:
@@ -177,10 +177,10 @@ def write(
     `tell` is told how many there are, time and again; whatever it raises ends the writing. The caller has begun a
     transaction that sees a single moment. Raises QueryInvalid, CursorExpired, ExportTooLarge.
     """
-    layer, chunks = layers.read(session, who, wanted, since_of(session, who, wanted))
+    layout, chunks = columns.read(session, who, wanted, since_of(session, who, wanted))
     counted = _Counted(chunks, tell)
     try:
-        check(wanted, ending).write(layer, counted.chunks(), path)
+        check(wanted, ending).write(layout, counted.chunks(), path)
     except Exception:
         if counted.failed is not None:  # GDAL only knows that something was raised
             raise counted.failed from None

@@ -1,4 +1,4 @@
-"""How a layer is written: one writer for each format, to a file that is whole only when the writer has returned.
+"""How records are written: one writer for each format, to a file that is whole only when the writer has returned.
 
 All write piece by piece, so that memory stays flat. CSV and GeoJSON need nothing; for the others the libraries of
 `requirements-gis.txt` have to be there. Formats that know no instants get them as text in UTC
@@ -24,7 +24,7 @@ import shapely
 
 from sync import projjson
 from sync.clock import LOCAL_ZONE
-from sync.layers import Chunk, Column, Layer, Shape, Target, Values
+from sync.columns import Chunk, Column, Layout, Shape, Target, Values
 from sync.problems import ExportTooLarge, FormatNotInstalled, QueryInvalid
 from sync.shapes import instant
 
@@ -54,7 +54,7 @@ class Format:
     it may be in: some can't say that theirs is not WGS 84."""
 
     mimetype: str
-    write: Callable[[Layer, Iterator[Chunk], Path], None]
+    write: Callable[[Layout, Iterator[Chunk], Path], None]
     is_extra: bool = True
     only_wgs84: bool = False
 
@@ -79,13 +79,13 @@ def _invalid(parameter: str, why: str) -> QueryInvalid:
 # ---------------------------------------------------------------- CSV (RFC 4180)
 
 
-def _csv(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
+def _csv(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
     """UTF-8 with a byte order mark. A list is `a;b`; a text never what could be run as a formula."""
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(_BOM)
-        csv.writer(file).writerow([column.heading for column in layer.columns])
+        csv.writer(file).writerow([column.heading for column in layout.columns])
         for chunk in chunks:
-            told = zip(layer.columns, _texts(layer.columns, chunk.columns), strict=True)
+            told = zip(layout.columns, _texts(layout.columns, chunk.columns), strict=True)
             cells = [_cells(column, values) for column, values in told]
             file.write("".join(map("%s\r\n".__mod__, map(",".join, zip(*cells, strict=True)))))
 
@@ -129,36 +129,36 @@ def _text(column: Column, values: Values, instants: bool) -> Values:
 _NO_SYSTEM = 'ENGCRS["GCJ-02",EDATUM["GCJ-02"],CS[Cartesian,2],AXIS["x",east],AXIS["y",north],LENGTHUNIT["metre",1]]'
 
 
-def _geojson(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
+def _geojson(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
     """A FeatureCollection; what is not WGS 84 says so as GeoJSON 2008 did, which GDAL reads."""
-    name = _NO_SYSTEM if layer.target.epsg is None else f"urn:ogc:def:crs:EPSG::{layer.target.epsg}"
+    name = _NO_SYSTEM if layout.target.epsg is None else f"urn:ogc:def:crs:EPSG::{layout.target.epsg}"
     crs = {"type": "name", "properties": {"name": name}}
-    head: dict[str, Any] = {"type": "FeatureCollection", "name": layer.name}
-    head |= {} if layer.target.is_wgs84 else {"crs": crs}
+    head: dict[str, Any] = {"type": "FeatureCollection", "name": layout.name}
+    head |= {} if layout.target.is_wgs84 else {"crs": crs}
     with path.open("wb") as file:
         file.write(orjson.dumps(head)[:-1] + b',"features":[')
         separator = b""
         for chunk in chunks:
-            file.write(separator + orjson.dumps(_features(layer, chunk), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
+            file.write(separator + orjson.dumps(_features(layout, chunk), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1])
             separator = b",\n"
         file.write(b"]}\n")
 
 
-def _geojsonl(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
+def _geojsonl(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
     with path.open("wb") as file:
         for chunk in chunks:
-            for feature in _features(layer, chunk):
+            for feature in _features(layout, chunk):
                 file.write(orjson.dumps(feature, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _features(layer: Layer, chunk: Chunk) -> list[dict[str, Any]]:
-    kept = layer.attributes()[1:]
-    headings = [layer.columns[place].heading for place in kept]
+def _features(layout: Layout, chunk: Chunk) -> list[dict[str, Any]]:
+    kept = layout.attributes()[1:]
+    headings = [layout.columns[place].heading for place in kept]
     values = [chunk.columns[place] for place in kept]
     for at, place in enumerate(kept):
-        if layer.columns[place].type == "instant":
+        if layout.columns[place].type == "instant":
             values[at] = [instant(each) for each in values[at]]
-    kind = _kind(layer)
+    kind = _kind(layout)
     return [
         {
             "type": "Feature",
@@ -170,8 +170,8 @@ def _features(layer: Layer, chunk: Chunk) -> list[dict[str, Any]]:
     ]
 
 
-def _kind(layer: Layer) -> str:
-    return "LineString" if layer.is_lines else "Point"
+def _kind(layout: Layout) -> str:
+    return "LineString" if layout.is_lines else "Point"
 
 
 # ---------------------------------------------------------------- Arrow, and what GDAL writes from it
@@ -184,11 +184,11 @@ def _types(*, instants: bool) -> Mapping[str, Any]:
 
 
 def _batches(
-    layer: Layer, chunks: Iterator[Chunk], kept: Sequence[int], headings: Sequence[str], *, instants: bool
+    layout: Layout, chunks: Iterator[Chunk], kept: Sequence[int], headings: Sequence[str], *, instants: bool
 ) -> Any:
     """An Arrow stream of these columns, the shapes last as WKB; it is asked for one piece after the other."""
     types, text = _types(instants=instants), arrow.DataType.string()
-    columns = [layer.columns[place] for place in kept]
+    columns = [layout.columns[place] for place in kept]
     told = [types.get(column.type, text) for column in columns]
     fields = [arrow.Field(heading, type) for heading, type in zip(headings, told, strict=True)]
     wkb = arrow.Field("geometry", arrow.DataType.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
@@ -198,7 +198,7 @@ def _batches(
         for chunk in chunks:
             values = _texts(columns, [chunk.columns[place] for place in kept], instants=instants)
             arrays = [_array(column, each, type) for column, each, type in zip(columns, values, told, strict=True)]
-            shapes = arrow.Array(_wkb(layer, chunk.shapes), type=arrow.DataType.binary())
+            shapes = arrow.Array(_wkb(layout, chunk.shapes), type=arrow.DataType.binary())
             yield arrow.RecordBatch.from_arrays([*arrays, shapes], schema=schema)
 
     return arrow.RecordBatchReader.from_batches(schema, made())
@@ -215,8 +215,8 @@ def _array(column: Column, values: Values, type: Any) -> Any:
 _POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
 
-def _wkb(layer: Layer, shapes: Sequence[Shape]) -> list[bytes | None]:
-    if layer.is_lines:
+def _wkb(layout: Layout, shapes: Sequence[Shape]) -> list[bytes | None]:
+    if layout.is_lines:
         return [None if way is None else shapely.to_wkb(shapely.linestrings(way), byte_order=1) for way in shapes]
     points = np.zeros(len(shapes), _POINT)
     points["order"], points["kind"] = 1, 1
@@ -232,23 +232,23 @@ def _by_gdal(
     short: bool = False,
     id_as: str = "id",
     **options: str,
-) -> Callable[[Layer, Iterator[Chunk], Path], None]:
+) -> Callable[[Layout, Iterator[Chunk], Path], None]:
     """A writer of GDAL's. What it warns of is what the format can't hold, and is told in the README."""
 
-    def write(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
-        kept = layer.attributes()
-        headings = [layer.columns[place].short if short else layer.columns[place].heading for place in kept]
+    def write(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
+        kept = layout.attributes()
+        headings = [layout.columns[place].short if short else layout.columns[place].heading for place in kept]
         headings = [id_as if heading == "id" else heading for heading in headings]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pyogrio.write_arrow(
-                _batches(layer, chunks, kept, headings, instants=instants),
+                _batches(layout, chunks, kept, headings, instants=instants),
                 path,
-                layer=layer.name,
+                layer=layout.name,
                 driver=driver,
                 geometry_name="geometry",
-                geometry_type=_kind(layer),
-                crs=None if layer.target.epsg is None else f"EPSG:{layer.target.epsg}",
+                geometry_type=_kind(layout),
+                crs=None if layout.target.epsg is None else f"EPSG:{layout.target.epsg}",
                 **options,
             )
 
@@ -258,11 +258,11 @@ def _by_gdal(
 _SHAPEFILE = _by_gdal("ESRI Shapefile", instants=False, short=True, ENCODING="UTF-8")
 
 
-def _shapefile(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
+def _shapefile(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
     """The files of a Shapefile, zipped, with a list of what its short names mean."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        _SHAPEFILE(layer, chunks, Path(folder) / f"{layer.name}.shp")
-        columns = (layer.columns[place] for place in layer.attributes())
+        _SHAPEFILE(layout, chunks, Path(folder) / f"{layout.name}.shp")
+        columns = (layout.columns[place] for place in layout.attributes())
         names = io.StringIO()
         csv.writer(names).writerows([("name", "is"), *((column.short, column.heading) for column in columns)])
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -271,13 +271,13 @@ def _shapefile(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
             packed.writestr("columns.txt", _BOM + names.getvalue())
 
 
-def _parquet(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
+def _parquet(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
     """GeoParquet 1.1, compressed by zstd."""
-    kept = layer.attributes()
-    batches = _batches(layer, chunks, kept, [layer.columns[place].heading for place in kept], instants=True)
-    shapes: dict[str, Any] = {"encoding": "WKB", "geometry_types": [_kind(layer)]}
-    if not layer.target.is_wgs84:  # which is what it is in if nothing is said
-        shapes["crs"] = projjson.of(layer.target.epsg)
+    kept = layout.attributes()
+    batches = _batches(layout, chunks, kept, [layout.columns[place].heading for place in kept], instants=True)
+    shapes: dict[str, Any] = {"encoding": "WKB", "geometry_types": [_kind(layout)]}
+    if not layout.target.is_wgs84:  # which is what it is in if nothing is said
+        shapes["crs"] = projjson.of(layout.target.epsg)
     told = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": shapes}}
     arrow_files.write_parquet(
         batches,
@@ -291,28 +291,28 @@ def _parquet(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
 # ---------------------------------------------------------------- a spreadsheet
 
 
-def _xlsx(layer: Layer, chunks: Iterator[Chunk], path: Path) -> None:
+def _xlsx(layout: Layout, chunks: Iterator[Chunk], path: Path) -> None:
     """One sheet, with instants as dates in Beijing time. Raises ExportTooLarge if there are more rows than it holds."""
     options = {"constant_memory": True, "tmpdir": str(path.parent), "strings_to_urls": False}
     book = xlsxwriter.Workbook(path, options | {"strings_to_formulas": False, "strings_to_numbers": False})
     try:
-        _fill(book, layer, chunks)
+        _fill(book, layout, chunks)
     finally:
         book.close()
 
 
-def _fill(book: Any, layer: Layer, chunks: Iterator[Chunk]) -> None:
-    sheet, plain = book.add_worksheet(layer.name), book.add_format()
+def _fill(book: Any, layout: Layout, chunks: Iterator[Chunk]) -> None:
+    sheet, plain = book.add_worksheet(layout.name), book.add_format()
     formats = {
         "instant": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
         "day": book.add_format({"num_format": "yyyy-mm-dd"}),
     }
     sheet.freeze_panes(1, 1)
-    sheet.set_column(0, len(layer.columns) - 1, 18)
-    for place, column in enumerate(layer.columns):
+    sheet.set_column(0, len(layout.columns) - 1, 18)
+    for place, column in enumerate(layout.columns):
         sheet.write_string(0, place, f"{column.heading} (UTC+8)" if column.type == "instant" else column.heading)
-    kinds = [(column.type, formats.get(column.type, plain)) for column in layer.columns]
-    for number, row in enumerate(_rows(layer, chunks), start=1):
+    kinds = [(column.type, formats.get(column.type, plain)) for column in layout.columns]
+    for number, row in enumerate(_rows(layout, chunks), start=1):
         if number >= EXCEL_ROWS:
             raise ExportTooLarge(most=EXCEL_ROWS - 1)
         for place, ((type, format), value) in enumerate(zip(kinds, row, strict=True)):
@@ -320,7 +320,7 @@ def _fill(book: Any, layer: Layer, chunks: Iterator[Chunk]) -> None:
                 _put(sheet, number, place, type, value, format)
 
 
-def _rows(layer: Layer, chunks: Iterator[Chunk]) -> Iterator[tuple[Any, ...]]:
+def _rows(layout: Layout, chunks: Iterator[Chunk]) -> Iterator[tuple[Any, ...]]:
     for chunk in chunks:
         yield from zip(*chunk.columns, strict=True)
 

@@ -2,7 +2,8 @@
 
 An operation that is quarantined or in conflict waits until somebody decides on it (`review`); one that is held waits
 for another, and for a person once that took too long; a record waits for photos that should have come; a phone owes
-what it counted and never sent (`installations`).
+what it counted and never sent (`installations`); and two records that may be one thing wait until somebody says so, or
+not (`alike`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sqlalchemy import Select, and_, case, false, func, literal, select, true, t
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from sync import installations, patrol_log, shapes, standing, wire
+from sync import alike, installations, patrol_log, shapes, standing, wire
 from sync.installations import owing, posted
 from sync.models import (
     DISTRICT_ROLES,
@@ -31,18 +32,14 @@ from sync.models import (
     Township,
     UtcDateTime,
 )
-from sync.patrol_log import KINDS, cursor_after, is_missing, position_of, undecided
+from sync.patrol_log import KINDS, cursor_after, is_missing, may_decide_on, position_of, undecided
 from sync.problems import NotFound
+from sync.resemblances import Yardstick
 from sync.revisions import Conflict, Merged, Revision, amend
 from sync.settling import revisions_of
 from sync.shapes import Columns, Json
 
 # ---------------------------------------------------------------- whose it is to decide
-
-
-def may_decide_on(model: Any, who: SignedIn) -> ColumnElement[bool]:
-    """True for the records that this account may decide on: a supervisor those of the townships, a reviewer all."""
-    return true() if who.role in DISTRICT_ROLES else model.township_code.in_(sorted(who.townships))
 
 
 def waiting_operation(who: SignedIn, operation_id: uuid.UUID, now: dt.datetime) -> Select[Any]:
@@ -133,7 +130,8 @@ def clashes(session: Session, stored: Operation) -> tuple[dict[str, tuple[Any, A
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What waits for this account: how many of each kind, and one page of one kind, oldest first."""
+    """What waits for this account: how many of each kind, and one page of one kind, oldest first; of pairs that are
+    alike, the most alike first."""
 
     counts: dict[str, int]
     items: list[Json]
@@ -141,17 +139,27 @@ class Page:
 
 
 def page(
-    session: Session, who: SignedIn, kind: str | None, *, limit: int, cursor: str | None, now: dt.datetime
+    session: Session,
+    who: SignedIn,
+    kind: str | None,
+    likeness: Yardstick,
+    *,
+    limit: int,
+    cursor: str | None,
+    now: dt.datetime,
 ) -> Page:
     """The counts, and a page of what waits of this kind; without a kind the counts alone.
 
     The number of queries does not depend on how much waits. Raises QueryInvalid if the cursor is of another list.
     """
-    waiting = {each: _waiting(who, each, now) for each in shapes.INBOX}
+    waiting = {each: _waiting(who, each, now) for each in shapes.INBOX if each != "alike"}
+    waiting["alike"] = alike.waiting(who, likeness)
     counted = select(*(select(func.count()).select_from(one.subquery()).scalar_subquery() for one in waiting.values()))
-    counts = dict(zip(shapes.INBOX, session.execute(counted).one(), strict=True))
+    counts = dict(zip(waiting, session.execute(counted).one(), strict=True))
     if kind is None:
         return Page(counts, [], None)
+    if kind == "alike":
+        return Page(counts, *alike.page(session, who, likeness, limit=limit, cursor=cursor))
     listed = ["inbox", kind]
     place = waiting[kind].subquery("place")
     after = true() if cursor is None else _behind(place, *position_of(listed, cursor))

@@ -27,6 +27,7 @@ from sync.models import AnnouncedPhoto, Batch, Decision, Installation, Operation
 from sync.patrol_log import decisions
 from sync.places import Areas
 from sync.problems import NotFound, TokenInvalid
+from sync.resemblances import Yardstick, resembled
 from sync.revisions import holes, merge_ranges
 from sync.settling import SENT, Incoming, Taken, brought, conclude, reread, settle, waiting_for
 from sync.verdicts import Verdict
@@ -48,18 +49,19 @@ def receive(
     *,
     now: dt.datetime,
     photo_max_bytes: int,
+    likeness: Yardstick,
     reading_ms: int = 0,
 ) -> dict[str, Any]:
     """The receipt for a batch, every operation of which is then stored once. The caller has begun a writing
     transaction and commits it.
 
     `now` is when the request arrived, `reading_ms` how long its body took; a photo larger than `photo_max_bytes` will
-    never arrive. Raises TokenInvalid if the batch is another installation's.
+    never arrive; records are compared by `likeness`. Raises TokenInvalid if the batch is another installation's.
     """
     installation = _lock_installation(session, who, envelope)
     arrival = arrived(now, envelope.sent, reading_ms)
     whose = (who.account_id, who.username, installation.id, envelope.batch)
-    incoming = Incoming(*whose, arrival, lists, areas, photo_max_bytes, installation.received)
+    incoming = Incoming(*whose, arrival, lists, areas, photo_max_bytes, likeness, installation.received)
     operations = envelope.operations
     taken = _take(session, incoming, operations)
     _keep_batch(session, incoming, envelope)
@@ -72,12 +74,13 @@ def receive(
     joined = [o for i, o in taken.joined.items() if i not in sent]
     here |= _photos_here(session, who, [o for i, o in taken.joined.items() if i not in early])
     decided = decisions(session, taken.replayed) if taken.replayed else {}
+    alike = _alike(session, taken, [*operations, *joined], likeness)
     return {
         "batch": str(envelope.batch),
         "received_at": now,
         "clock": {"offset_ms": arrival.offset_ms, "error_ms": arrival.transit_ms},
-        "results": _results(operations, taken, here, decided),
-        "joined": _results(joined, taken, here, decided),
+        "results": _results(operations, taken, here, decided, alike),
+        "joined": _results(joined, taken, here, decided, alike),
         "holes": missing[:MOST_LISTED],
         "photos_needed": photos_needed,
     }
@@ -203,15 +206,28 @@ def _count_received(
     return holes(installation.received, installation.unsent, installation.next_n)
 
 
+def _alike(
+    session: Session, taken: Taken, operations: Iterable[wire.Operation], likeness: Yardstick
+) -> Mapping[uuid.UUID, list[dict[str, Any]]]:
+    """What the records of these operations resemble."""
+    applied = (o.record for o in operations if taken.verdicts[o.id].outcome == "applied")
+    return resembled(session, {record for record in applied if record}, likeness)
+
+
 def _results(
-    operations: Sequence[wire.Operation], taken: Taken, here: set[str], decided: Mapping[uuid.UUID, Any]
+    operations: Sequence[wire.Operation],
+    taken: Taken,
+    here: set[str],
+    decided: Mapping[uuid.UUID, Any],
+    alike: Mapping[uuid.UUID, list[dict[str, Any]]],
 ) -> list[dict[str, Any]]:
     results, seen = [], set(taken.replayed)
     for operation in operations:
         result = _result(operation, taken.verdicts[operation.id])
         needed = [name for name in wire.announced(operation) if name not in here]
-        decision = decided.get(operation.id)
-        results.append(result | {"replayed": operation.id in seen, "photos_needed": needed, "decision": decision})
+        told = {"photos_needed": needed, "decision": decided.get(operation.id)}
+        resembles = alike.get(operation.record, []) if operation.record and result["outcome"] == "applied" else []
+        results.append(result | told | {"replayed": operation.id in seen, "resembles": resembles})
         seen.add(operation.id)
     return results
 
@@ -254,7 +270,7 @@ def _photos_needed(session: Session, who: SignedIn) -> list[str]:
 # ---------------------------------------------------------------- looking up what was received
 
 
-def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, Any]:
+def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID, likeness: Yardstick) -> dict[str, Any]:
     """The receipt of a batch this officer sent, as it stands now, without what joined then. Raises NotFound."""
     batch = session.scalars(select(Batch).where(Batch.id == batch_id, Batch.officer_id == who.account_id)).first()
     if batch is None:
@@ -266,14 +282,16 @@ def receipt(session: Session, who: SignedIn, batch_id: uuid.UUID) -> dict[str, A
         "batch": str(batch.id),
         "received_at": batch.received_at,
         "clock": {"offset_ms": batch.clock_offset_ms, "error_ms": batch.clock_error_ms},
-        "results": _stored_results(session, who, [stored[i] for i in ids]),
+        "results": _stored_results(session, who, [stored[i] for i in ids], likeness),
         "joined": [],
         "holes": holes(installation.received, installation.unsent, installation.next_n)[:MOST_LISTED],
         "photos_needed": _photos_needed(session, who),
     }
 
 
-def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: int, n_to: int) -> list[dict[str, Any]]:
+def operations(
+    session: Session, who: SignedIn, install_id: uuid.UUID, n_from: int, n_to: int, likeness: Yardstick
+) -> list[dict[str, Any]]:
     """Which of an installation's operations the server holds from this officer, by counter, both ends included.
 
     What a person made of one of them is told with it: the phone never made that.
@@ -285,13 +303,16 @@ def operations(session: Session, who: SignedIn, install_id: uuid.UUID, n_from: i
         .order_by(Operation.n)
         .limit(MOST_LOOKED_UP)
     )
-    return _stored_results(session, who, session.scalars(statement).all())
+    return _stored_results(session, who, session.scalars(statement).all(), likeness)
 
 
-def _stored_results(session: Session, who: SignedIn, stored: Sequence[Operation]) -> list[dict[str, Any]]:
+def _stored_results(
+    session: Session, who: SignedIn, stored: Sequence[Operation], likeness: Yardstick
+) -> list[dict[str, Any]]:
     again = [reread(row) for row in stored]
     taken = Taken({row.id: _verdict(row) for row in stored})
-    return _results(again, taken, _photos_here(session, who, again), decisions(session, [row.id for row in stored]))
+    decided, alike = decisions(session, [row.id for row in stored]), _alike(session, taken, again, likeness)
+    return _results(again, taken, _photos_here(session, who, again), decided, alike)
 
 
 def _verdict(row: Any) -> Verdict:

@@ -1,7 +1,7 @@
 """The ledger (台账) as offices keep it: the incidents of a township in a month, with small pictures of before and after
 in the cells; and the originals behind them, in folders by field of law, with a manifest of their digests.
 
-Columns, visibility and masking are those of exports (`layers`). Pictures are the thumbs that somebody has made already
+Columns, visibility and masking are those of exports (`columns`). Pictures are the thumbs that somebody has made already
 (`darkroom`); of a photo that has none the cell says so. Both files take memory for one picture at a time.
 """
 
@@ -22,9 +22,9 @@ from typing import IO, Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from sync import layers, patrol_log
+from sync import patrol_log
 from sync.clock import LOCAL_ZONE
-from sync.layers import Wanted
+from sync.columns import Chunk, Column, Wanted, read
 from sync.models import AnnouncedPhoto, Incident, SignedIn
 from sync.patrol_log import Selection
 from sync.problems import FormatNotInstalled
@@ -101,8 +101,8 @@ _NO_GUESSING = {"strings_to_formulas": False, "strings_to_urls": False, "strings
 
 
 def _fill(session: Session, who: SignedIn, asked: Wanted, book: Any, thumbs: _Thumbs, cited: _ByRecord) -> int:
-    layer, chunks = layers.read(session, who, asked)
-    columns = layer.columns[1:-1]  # neither the id, which nobody reads, nor the coordinate system, told above
+    layout, chunks = read(session, who, asked)
+    columns = layout.columns[1:-1]  # neither the id, which nobody reads, nor the coordinate system, told above
     sheet, head = book.add_worksheet("台账"), book.add_format({"bold": True, "border": 1, "bg_color": "#DDEBF7"})
     cell = book.add_format({"text_wrap": True, "valign": "top", "border": 1})
     date = book.add_format({"num_format": "yyyy-mm-dd hh:mm", "valign": "top", "border": 1})
@@ -122,11 +122,11 @@ def _fill(session: Session, who: SignedIn, asked: Wanted, book: Any, thumbs: _Th
     return number
 
 
-def _title(column: layers.Column) -> str:
+def _title(column: Column) -> str:
     return f"{column.heading}（北京时间）" if column.type == "instant" else column.heading
 
 
-def _rows(chunks: Iterator[layers.Chunk]) -> Iterator[tuple[Any, ...]]:
+def _rows(chunks: Iterator[Chunk]) -> Iterator[tuple[Any, ...]]:
     for chunk in chunks:
         yield from zip(*chunk.columns, strict=True)
 
@@ -177,7 +177,7 @@ _ByRecord = Mapping[str, Sequence[Cited]]
 
 def _cited(session: Session, who: SignedIn, asked: Wanted) -> _ByRecord:
     """The photos of each incident that have arrived, in the order told."""
-    selected = patrol_log.matching(session, "incident", asked.selection)
+    selected = patrol_log.matching(session, who, "incident", asked.selection)
     arrived = (AnnouncedPhoto.record_id == Incident.id) & ~patrol_log.is_missing()
     told = select(Incident.id, Incident.photos, AnnouncedPhoto.sha256).join(AnnouncedPhoto, arrived)
     found: dict[str, list[Cited]] = defaultdict(list)
@@ -202,7 +202,7 @@ class Original:
 def originals(session: Session, who: SignedIn, asked: Wanted) -> list[Original]:
     """The photos behind the ledger, in folders by the field of law of their incident's first item."""
     cited = _cited(session, who, asked)
-    _, chunks = layers.read(session, who, asked)
+    _, chunks = read(session, who, asked)
     order = ("id", *FIELDS)
     rows = (dict(zip(order, row, strict=False)) for row in _rows(chunks))
     return [_original(row, photo) for row in rows for photo in cited.get(row["id"], ())]

@@ -8,19 +8,23 @@ Asia/Shanghai; `from_on` and `until_on` are the first and the last day in force,
 from __future__ import annotations
 
 import datetime as dt
+import re
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, cast
 
 import orjson
 import psycopg
+import shapely
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Connection,
     CursorResult,
@@ -41,21 +45,27 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    column,
     event,
     exc,
+    false,
     func,
     insert,
     literal,
+    literal_column,
+    or_,
     select,
     text,
+    true,
     type_coerce,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, FromClause
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
 
 #: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
 SQLITE_BUSY_MS = 10_000
@@ -143,7 +153,8 @@ BigId = BigInteger().with_variant(Integer, "sqlite")
 
 @dataclass(frozen=True)
 class SignedIn:
-    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings."""
+    """Who is asking: what every view hands to the engine. `townships` are the codes of today's postings; a program that
+    reads with an access token has no `install_id`."""
 
     account_id: int
     username: str
@@ -253,6 +264,24 @@ class Permit(Base):
     used_at: Mapped[dt.datetime | None]
     ended_at: Mapped[dt.datetime | None]
     family_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("token_families.id"))
+
+
+class AccessToken(Base):
+    """What a program such as QGIS reads with in the name of `account_id`, until `expires_at`.
+
+    The token is known to nobody but who was told it once. `last_used_at` lags by up to `accounts.USE_NOTED_EVERY`.
+    """
+
+    __tablename__ = "access_tokens"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    last_used_at: Mapped[dt.datetime | None]
+    revoked_at: Mapped[dt.datetime | None]
 
 
 class SignInFailures(Base):
@@ -503,6 +532,20 @@ def log_indexes(table: str) -> tuple[Index, ...]:
     )
 
 
+#: A position that may be further off than this lies in no tile of its own, m.
+MOST_ERROR_OF_TILE_M = 60
+#: Tiles to a degree: about 1 km.
+TILES_PER_DEGREE = 100
+#: The tile of those that may lie anywhere around.
+NO_TILE = -1
+#: The tile of a record, as its index has it. By tile, then time, a busy corner's years are not walked for one
+#: afternoon. SQLite goes by time alone: it does not reflect such an index, and holds fewer records.
+TILE = (
+    f"(CASE WHEN error_m <= {MOST_ERROR_OF_TILE_M} THEN trunc(lon * {TILES_PER_DEGREE}) * 100000 + "
+    f"trunc(lat * {TILES_PER_DEGREE}) WHEN error_m > {MOST_ERROR_OF_TILE_M} THEN {NO_TILE} END)"
+)
+
+
 class Patrol(Recorded, Base):
     __tablename__ = "patrols"
     __table_args__ = log_indexes(__tablename__)
@@ -534,6 +577,19 @@ class Track(Base):
     points: Mapped[list[Any]]
 
 
+class TrackBox(Base):
+    """In which box a track lies, WGS 84 degrees; only of tracks that are a line. Found by maps, sworn to by nobody."""
+
+    __tablename__ = "track_boxes"
+
+    track_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("tracks.id"), primary_key=True)
+    patrol_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
+    west: Mapped[float]
+    south: Mapped[float]
+    east: Mapped[float]
+    north: Mapped[float]
+
+
 class Vendor(Base):
     """流动摊贩, as first told; what a record said of them stays with that record."""
 
@@ -550,7 +606,11 @@ class Vendor(Base):
 
 class Incident(Recorded, Base):
     __tablename__ = "incidents"
-    __table_args__ = log_indexes(__tablename__)
+    __table_args__ = (
+        *log_indexes(__tablename__),
+        Index("ix_incidents_vendor", "vendor_id", "occurred_at"),
+        Index("ix_incidents_tile", text(TILE), "occurred_at").ddl_if(dialect="postgresql"),
+    )
 
     patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
     items: Mapped[list[Any]]
@@ -559,7 +619,7 @@ class Incident(Recorded, Base):
     description: Mapped[str | None]
     measures: Mapped[list[str]] = mapped_column(Words)
     designated_place: Mapped[str | None]
-    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"))
     vendor: Mapped[dict[str, Any] | None] = mapped_column(Json)
     parties: Mapped[list[Any]]
     no_penalty_reason: Mapped[str | None]
@@ -584,10 +644,10 @@ class IncidentItem(Base):
 
 class VendorWarning(Recorded, Base):
     __tablename__ = "warnings"
-    __table_args__ = log_indexes(__tablename__)
+    __table_args__ = (*log_indexes(__tablename__), Index("ix_warnings_vendor", "vendor_id", "occurred_at"))
 
     incident: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id"), index=True)
-    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"), index=True)
+    vendor_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("vendors.id"))
     step: Mapped[str] = mapped_column(String(20))
     text: Mapped[str | None]
     deadline_on: Mapped[dt.date | None]
@@ -853,6 +913,105 @@ class AnsweredRequest(Base):
     answer: Mapped[bytes | None]
 
 
+# ---------------------------------------------------------------- the same thing twice
+
+
+class Resemblance(Base):
+    """Two records of one kind, or two vendors, that may be the same, `one_id` < `other_id`: `weight` bits speak for it
+    by the table of weights `weights`, for the reasons in `evidence`. Found, never evidence: it may be found anew.
+    """
+
+    __tablename__ = "resemblances"
+    __table_args__ = (
+        Index("ix_resemblances_other", "other_id"),
+        Index("ix_resemblances_best", "kind", "weight", "one_id", "other_id"),
+    )
+
+    one_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    other_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    weight: Mapped[float]
+    evidence: Mapped[list[Any]]
+    weights: Mapped[str] = mapped_column(String(40))
+    found_at: Mapped[dt.datetime]
+
+
+class Grouping(Base):
+    """What a person, or the server by itself (no account), said of records of one kind, or of vendors; never changed,
+    sworn to row by row. They are folded in the order of `ordinal` (`grouping.fold`).
+
+    `action` is `group` (all `records` are one thing), `split` (`records` are not the rest of their group), `apart`
+    (`records` are not each other) or `undo` (the groupings named in `undoes` do not count). `apart` are the pairs that
+    a split or an apart tells apart, each with the weight that they resembled each other by: [one, other, bits].
+    """
+
+    __tablename__ = "groupings"
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    ordinal: Mapped[int] = mapped_column(BigInteger, unique=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    action: Mapped[str] = mapped_column(String(10))
+    records: Mapped[list[Any]]
+    apart: Mapped[list[Any]]
+    undoes: Mapped[list[Any]]
+    reason: Mapped[str]
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[dt.datetime]
+
+
+class GroupingRecord(Base):
+    """A record that a grouping is about."""
+
+    __tablename__ = "grouping_records"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    grouping_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("groupings.id"), primary_key=True)
+
+
+class Grouped(Base):
+    """A record that is one thing with others, by all groupings that count: what lists count once. `group_id` is the
+    smallest id among them."""
+
+    __tablename__ = "grouped"
+
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    group_id: Mapped[uuid.UUID] = mapped_column(Uuid, index=True)
+
+
+class Apart(Base):
+    """Two records that somebody said are not the same, `one_id` < `other_id`, by all groupings that count; and by how
+    many bits they resembled each other then. `None`: not at all."""
+
+    __tablename__ = "apart"
+
+    one_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    other_id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    weight: Mapped[float | None]
+
+
+class VendorKey(Base):
+    """Something that a vendor may be known by again, as some record told it: a telephone, a plate, a stall (see
+    `vendors.keys`)."""
+
+    __tablename__ = "vendor_keys"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    vendor_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("vendors.id"), primary_key=True, index=True)
+
+
+class Reappraisal(Base):
+    """A record that is to be looked at again, behind the requests: more is known of its photos, or of its vendor.
+
+    It may stand here more than once, so that whoever asks for it waits for nobody."""
+
+    __tablename__ = "reappraisals"
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    record_id: Mapped[uuid.UUID] = mapped_column(Uuid)
+    kind: Mapped[str] = mapped_column(String(20))
+    since_at: Mapped[dt.datetime]
+
+
 # ---------------------------------------------------------------- the journal
 
 
@@ -935,6 +1094,7 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    connection.create_function("meets", 3, _meets, deterministic=True)
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -1058,6 +1218,102 @@ def among(session: Session, column: Any, values: Iterable[Any]) -> ColumnElement
     process = _bind_processor(column, session.get_bind().dialect)
     listed = orjson.dumps([process(value) if process else value for value in values]).decode()
     return cast(ColumnElement[bool], column.in_(select(func.json_each(listed).table_valued("value").c.value)))
+
+
+def as_rows(
+    session: Session, name: str, columns: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[Any]]
+) -> FromClause:
+    """A table of these rows, of which there is one at least; they travel as arrays: one statement for any number."""
+    dialect = session.get_bind().dialect
+    if dialect.name == "postgresql":
+        arrays = (
+            literal(list(values), ARRAY(kind))
+            for kind, values in zip(columns.values(), zip(*rows, strict=True), strict=True)
+        )
+        told = func.unnest(*arrays).table_valued(*(column(each, kind) for each, kind in columns.items()), name=name)
+        return told.render_derived()
+    processors = [kind.dialect_impl(dialect).bind_processor(dialect) for kind in columns.values()]
+    listed = [[p(value) if p else value for p, value in zip(processors, row, strict=True)] for row in rows]
+    each_row = func.json_each(orjson.dumps(listed).decode()).table_valued("value").c.value
+    extracted = (func.json_extract(each_row, f"$[{number}]") for number in range(len(columns)))
+    named = zip(columns.items(), extracted, strict=True)
+    return select(*(type_coerce(part, kind).label(each) for (each, kind), part in named)).subquery(name)
+
+
+def tiles_around(session: Session, lon: float, lat: float, reach_deg: float) -> list[int]:
+    """The tiles to look through, with `in_tile`, for what lies within so many degrees: on SQLite it is all one."""
+    if session.get_bind().dialect.name != "postgresql":
+        return [NO_TILE]
+    columns, rows = (
+        range(int((degrees - reach_deg) * TILES_PER_DEGREE), int((degrees + reach_deg) * TILES_PER_DEGREE) + 1)
+        for degrees in (lon, lat)
+    )
+    return [NO_TILE, *(column * 100_000 + row for column in columns for row in rows)]
+
+
+def in_tile(session: Session, tile: ColumnElement[int]) -> ColumnElement[bool]:
+    """True for the incidents of this tile, by its index; on SQLite for all of them."""
+    if session.get_bind().dialect.name != "postgresql":
+        return true()
+    return literal_column(TILE) == tile
+
+
+def is_like(session: Session, column: Any, pattern: str, *, caseless: bool) -> ColumnElement[bool]:
+    """True where the text is like the pattern (`%` any text, `_` any sign, `\\` before either itself); capitals count.
+
+    With `caseless` the pattern is made small, as `column` then has to be. SQLite's LIKE can't tell capitals apart.
+    """
+    small = func.lower if caseless else lambda text: text
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(ColumnElement[bool], column.like(small(literal(pattern)), escape="\\"))
+    return cast(ColumnElement[bool], column.op("GLOB", is_comparison=True)(small(literal(_glob(pattern)))))
+
+
+_IN_GLOB = {"%": "*", "_": "?", "*": "[*]", "?": "[?]", "[": "[[]"}
+
+
+def _glob(pattern: str) -> str:
+    """The same pattern for SQLite's GLOB."""
+    signs = re.findall(r"\\?.", pattern, re.DOTALL)
+    return "".join(_IN_GLOB.get(sign, sign) if len(sign) == 1 else _literally(sign[1]) for sign in signs)
+
+
+def _literally(sign: str) -> str:
+    return f"[{sign}]" if sign in "*?[" else sign
+
+
+def within_shape(session: Session, model: Any, shape: Any) -> ColumnElement[bool]:
+    """True where a record's position lies in, or on the edge of, a shape (shapely, WGS 84): any that is valid."""
+    parts = shapely.get_parts(shape)
+    if all(map(is_box, parts)):
+        return or_(false(), *(within_box(session, model, part.bounds) for part in parts))
+    if session.get_bind().dialect.name == "postgresql":
+        place = func.ST_SetSRID(func.ST_MakePoint(model.lon, model.lat), 4326)
+        given = func.ST_GeomFromWKB(shapely.to_wkb(shape), 4326)
+        return cast(ColumnElement[bool], func.ST_Intersects(place, given, type_=Boolean))
+    touches = func.meets(model.lon, model.lat, shapely.to_wkb(shape)) == 1
+    return and_(within_box(session, model, shape.bounds), touches)
+
+
+def is_box(shape: Any) -> bool:
+    """Whether the shape (shapely) is an upright rectangle, perhaps one without width or height."""
+    if shape.geom_type != "Polygon" or len(shapely.get_coordinates(shape)) != 5:
+        return False
+    west, south, east, north = shape.bounds
+    upright = all(x in (west, east) and y in (south, north) for x, y in shapely.get_coordinates(shape).tolist())
+    return upright and shape.area >= (east - west) * (north - south) * 0.75
+
+
+@lru_cache(maxsize=16)
+def _prepared(wkb: bytes) -> Any:
+    shape = shapely.from_wkb(wkb)
+    shapely.prepare(shape)
+    return shape
+
+
+def _meets(lon: float | None, lat: float | None, wkb: bytes) -> bool:
+    """SQLite's own test of a position against a shape."""
+    return lon is not None and bool(shapely.intersects_xy(_prepared(wkb), lon, lat))
 
 
 def within_box(session: Session, model: Any, box: tuple[float, float, float, float]) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, literal, null, or_, select, true, tuple_, union_all
+from sqlalchemy import Select, and_, exists, func, inspect, literal, null, or_, select, true, tuple_, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from sqlalchemy.sql import ColumnElement, case
 
@@ -31,6 +31,7 @@ from sync.models import (
     Decision,
     Department,
     EnforcementItem,
+    Grouped,
     Incident,
     IncidentItem,
     Operation,
@@ -42,6 +43,7 @@ from sync.models import (
     Township,
     Track,
     UtcDateTime,
+    Vendor,
     VendorWarning,
     among,
     has_word,
@@ -58,12 +60,17 @@ MOST_HISTORY = 500
 KINDS: Mapping[str, Log] = {"patrol": Patrol, "incident": Incident, "warning": VendorWarning}
 
 
+def _kind_of(model: Any) -> Any:
+    """The class of the records, also where it is asked of under another name."""
+    return inspect(model).mapper.class_
+
+
 # ---------------------------------------------------------------- who may see what
 
 
 def visible_to(model: Log, who: SignedIn) -> ColumnElement[bool]:
     """True where this account may see the record: its own, a supervisor those of the townships, the district all."""
-    return or_(*_ways_to_see(model, who))
+    return or_(*ways_to_see(model, who))
 
 
 def sees_photo(session: Session, who: SignedIn, sha256: str) -> bool:
@@ -73,12 +80,18 @@ def sees_photo(session: Session, who: SignedIn, sha256: str) -> bool:
     return session.execute(union_all(*citing).limit(1)).first() is not None
 
 
-def _ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
+def ways_to_see(model: Log, who: SignedIn) -> list[ColumnElement[bool]]:
     """What makes a record visible, each way by itself. A page asks each for its newest: an OR would sort a township."""
     if who.role in DISTRICT_ROLES:
         return [true()]
     townships = sorted(who.townships) if who.role == "supervisor" else []
     return [*(model.township_code == code for code in townships), own(model, who)]
+
+
+def may_decide_on(model: Log | type[Vendor], who: SignedIn) -> ColumnElement[bool]:
+    """True for the records, or vendors, that an account of a reviewing role may decide on: a supervisor those of the
+    townships, a reviewer all."""
+    return true() if who.role in DISTRICT_ROLES else model.township_code.in_(sorted(who.townships))
 
 
 def own(model: Log, who: SignedIn) -> ColumnElement[bool]:
@@ -88,11 +101,11 @@ def own(model: Log, who: SignedIn) -> ColumnElement[bool]:
 
 def _recorded_by(model: Log, account: Select[Any]) -> ColumnElement[bool]:
     """True where this account made the record or, for a patrol, was out on it."""
-    if model is not Patrol:
+    if _kind_of(model) is not Patrol:
         return model.officer_id == account.scalar_subquery()
     made = select(Patrol.id).where(Patrol.officer_id == account.scalar_subquery())
     was_out = select(PatrolOfficer.patrol_id).where(PatrolOfficer.account_id == account.scalar_subquery())
-    return Patrol.id.in_(union_all(made, was_out))
+    return model.id.in_(union_all(made, was_out))
 
 
 # ---------------------------------------------------------------- what is asked for
@@ -105,7 +118,8 @@ class Selection:
     `bbox` is (west, south, east, north) in WGS 84 degrees, west > east across the antimeridian. `photos` is `missing`
     where an announced photo has not arrived, else `complete`; `missing_before` asks for records that still wait for a
     photo announced before then. `voided` is `excluded`, `included` or `only`. `review` is how the record stands,
-    `open` the outcome of an operation of it that nobody has decided on.
+    `open` the outcome of an operation of it that nobody has decided on. `grouped` is `once` where records that are one
+    thing count once (the first of those asked for that the account may see), `expand` where each counts.
     """
 
     from_at: dt.datetime | None = None
@@ -125,6 +139,7 @@ class Selection:
     voided: str = "excluded"
     review: str | None = None
     open: str | None = None
+    grouped: str = "once"
 
     def given(self) -> dict[str, Any]:
         """The filters in use, by name."""
@@ -134,7 +149,7 @@ class Selection:
 
 _EVERYWHERE = (
     *("from_at", "until_at", "officer", "township", "note", "photos", "missing_before", "bbox", "q", "voided"),
-    *("review", "open"),
+    *("review", "open", "grouped"),
 )
 #: Which filters make sense for which kind.
 FILTERS: Mapping[str, tuple[str, ...]] = {
@@ -145,11 +160,7 @@ FILTERS: Mapping[str, tuple[str, ...]] = {
 
 _CASELESS = re.compile("[^A-Za-z]*")
 #: The free text of each kind.
-_TEXT: Mapping[Log, InstrumentedAttribute[str | None]] = {
-    Patrol: Patrol.purpose,
-    Incident: Incident.description,
-    VendorWarning: VendorWarning.text,
-}
+_TEXT: Mapping[type[Any], str] = {Patrol: "purpose", Incident: "description", VendorWarning: "text"}
 
 
 def _by_officer(model: Log, username: str) -> ColumnElement[bool]:
@@ -180,18 +191,18 @@ def missing_photos(model: Log) -> ColumnElement[int]:
 
 def _by_text(model: Log, text: str) -> ColumnElement[bool]:
     """True where the free text holds this one. Chinese knows no case, and PostgreSQL takes long to fold it."""
-    column = _TEXT[model]
+    column: InstrumentedAttribute[str | None] = getattr(model, _TEXT[_kind_of(model)])
     holds = column.contains if _CASELESS.fullmatch(text) else column.icontains
     return holds(text, autoescape=True)
 
 
-def _by_item(model: Any, code: str) -> ColumnElement[bool]:
-    return Incident.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_code == code))
+def _by_item(model: type[Incident], code: str) -> ColumnElement[bool]:
+    return model.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_code == code))
 
 
-def _by_domain(model: Any, domain: str) -> ColumnElement[bool]:
+def _by_domain(model: type[Incident], domain: str) -> ColumnElement[bool]:
     editions = select(EnforcementItem.id).where(EnforcementItem.domain == domain)
-    return Incident.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_id.in_(editions)))
+    return model.id.in_(select(IncidentItem.incident_id).where(IncidentItem.item_id.in_(editions)))
 
 
 def _by_review(model: Log, state: str) -> ColumnElement[bool]:
@@ -224,7 +235,7 @@ _VOIDED: Mapping[str, Callable[[Any], ColumnElement[bool]]] = {
     "only": lambda model: model.voided_at.is_not(None),
 }
 
-#: What each filter means; the box is told apart because only the database knows how.
+#: What each filter means; the box is told apart because only the database knows how, groups because it depends on all.
 _MEANS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "from_at": lambda model, at: model.occurred_at >= at,
     "until_at": lambda model, at: model.occurred_at < at,
@@ -245,15 +256,40 @@ _MEANS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 }
 
 
-def matching(session: Session, kind: str, selection: Selection) -> list[ColumnElement[bool]]:
-    """The conditions of a selection, whoever asks. Raises QueryInvalid if a filter makes no sense for the kind."""
-    model = KINDS[kind]
-    given = selection.given()
-    for name in given.keys() - set(FILTERS[kind]):
+def matching(session: Session, who: SignedIn, kind: str, selection: Selection) -> list[ColumnElement[bool]]:
+    """The conditions of a selection for this account, beside what it may see. Raises QueryInvalid if a filter makes no
+    sense for the kind."""
+    for name in selection.given().keys() - set(FILTERS[kind]):
         raise _invalid(name, f"no filter for a {kind}")
+    conditions = _asked_for(session, KINDS[kind], selection)
+    return (
+        [*conditions, _stands_for_its_group(session, who, kind, selection)]
+        if selection.grouped == "once"
+        else conditions
+    )
+
+
+def _asked_for(session: Session, model: Log, selection: Selection) -> list[ColumnElement[bool]]:
+    """What the filters say of each record by itself."""
+    given = selection.given()
     box = given.pop("bbox", None)
-    conditions = [_MEANS[name](model, value) for name, value in given.items()]
+    conditions = [_MEANS[name](model, value) for name, value in given.items() if name in _MEANS]
     return conditions if box is None else [*conditions, within_box(session, model, box)]
+
+
+def _stands_for_its_group(session: Session, who: SignedIn, kind: str, selection: Selection) -> ColumnElement[bool]:
+    """True unless another of its group arrived before it, is asked for too, and can be seen: so each group counts once,
+    whichever of its records somebody may see and asks for."""
+    model, other = KINDS[kind], aliased(KINDS[kind])
+    mine, theirs = aliased(Grouped), aliased(Grouped)
+    before = tuple_(other.received_at, other.id) < tuple_(model.received_at, model.id)
+    return ~(
+        select(mine.record_id)
+        .join(theirs, theirs.group_id == mine.group_id)
+        .join(other, other.id == theirs.record_id)
+        .where(mine.record_id == model.id, before, visible_to(other, who), *_asked_for(session, other, selection))
+        .exists()
+    )
 
 
 def _invalid(parameter: str, why: str) -> QueryInvalid:
@@ -310,10 +346,10 @@ def page(
     Raises QueryInvalid if a filter makes no sense for the kind, or the cursor none for the selection.
     """
     model = KINDS[kind]
-    conditions, listed = matching(session, kind, selection), [kind, selection.given()]
+    conditions, listed = matching(session, who, kind, selection), [kind, selection.given()]
     if cursor is not None:
         conditions.append(_older(model, *position_of(listed, cursor)))
-    newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in _ways_to_see(model, who)))
+    newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in ways_to_see(model, who)))
     rows = session.execute(newest_first(model, [model.id.in_(newest)]).limit(limit + 1)).all()
     shown = rows[:limit]
     following = cursor_after(listed, shown[-1].occurred_at, shown[-1].id) if len(rows) > limit else None
@@ -323,7 +359,7 @@ def page(
 def count(session: Session, who: SignedIn, kind: str, selection: Selection) -> int:
     """How many records the selection holds for this account."""
     model = KINDS[kind]
-    conditions = matching(session, kind, selection)
+    conditions = matching(session, who, kind, selection)
     counted = select(func.count()).select_from(model).where(visible_to(model, who), *conditions)
     return session.execute(counted).scalar_one()
 
@@ -402,8 +438,23 @@ ByRecord = Mapping[uuid.UUID, Sequence[Columns]]
 
 def _described(session: Session, who: SignedIn, kind: str, rows: Sequence[Columns]) -> list[Json]:
     """The JSON of the records, with what belongs to them fetched for all at once."""
-    own, standing_of = _OWN[kind](session, [row.id for row in rows]), reviews(session, rows)
-    return _for(who, [shapes.recorded(row) | own(row) | {"review": standing_of[row.id]} for row in rows])
+    ids = [row.id for row in rows]
+    own, standing_of, groups = _OWN[kind](session, ids), reviews(session, rows), _groups_of(session, who, kind, ids)
+    laid = ({"review": standing_of[row.id], "group": groups.get(row.id)} for row in rows)
+    return _for(who, [shapes.recorded(row) | own(row) | over for row, over in zip(rows, laid, strict=True)])
+
+
+def _groups_of(session: Session, who: SignedIn, kind: str, ids: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Json]:
+    """The groups of those of these records that are in one, with what this account may see of each, the first first."""
+    mine, theirs, other = aliased(Grouped), aliased(Grouped), aliased(KINDS[kind])
+    asked = (
+        select(mine.record_id, mine.group_id, other.id)
+        .join(theirs, theirs.group_id == mine.group_id)
+        .join(other, other.id == theirs.record_id)
+        .where(among(session, mine.record_id, ids), visible_to(other, who))
+        .order_by(other.received_at, other.id)
+    )
+    return {id: shapes.group(members) for id, members in _by_record(session.execute(asked)).items()}
 
 
 def reviews(session: Session, rows: Sequence[Columns]) -> Mapping[uuid.UUID, Json]:

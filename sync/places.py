@@ -103,6 +103,12 @@ def distance_m(lon: float, lat: float, other_lon: float, other_lat: float) -> fl
     return 2 * _MEAN_RADIUS_M * math.asin(min(1.0, math.sqrt(across)))
 
 
+def box_of(points: Iterable[Sequence[float]]) -> tuple[float, float, float, float]:
+    """(west, south, east, north) of points that begin with longitude and latitude."""
+    lons, lats = zip(*((point[0], point[1]) for point in points), strict=True)
+    return min(lons), min(lats), max(lons), max(lats)
+
+
 #: What a declared system means, as a way to WGS 84.
 TO_WGS84: Mapping[str, Callable[[float, float], LonLat]] = {
     "wgs84": _same,

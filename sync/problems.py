@@ -6,7 +6,7 @@
     │   └── BatchTooLarge  EnvelopeInvalid
     ├── SignInProblem        who is asking is not known, or may not ask
     │   ├── TokenInvalid  BadCredentials  PermitInvalid  SignInThrottled
-    │   └── AccountDisabled  InstallRevoked
+    │   └── AccountDisabled  InstallRevoked  TooManyTokens
     ├── AccessProblem        Forbidden  NotFound
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
@@ -107,6 +107,11 @@ class AccountDisabled(SignInProblem):
 class InstallRevoked(SignInProblem):
     code = "install-revoked"
     title = ("This installation has been revoked", "该安装已被吊销")
+
+
+class TooManyTokens(SignInProblem):
+    code = "too-many-tokens"
+    title = ("You have as many access tokens as one may; revoke one first", "访问令牌已达上限，请先撤销一个")
 
 
 class AccessProblem(Problem):
@@ -320,5 +325,6 @@ NOTES: dict[str, tuple[str, str]] = {
     "photo-animated": ("The photo has several frames", "照片含多帧画面"),
     "photo-polyglot": ("The photo's file is also something else", "照片文件同时包含其他格式内容"),
     "photo-too-large": ("The photo announced is larger than the server takes", "所申报的照片超过服务器接收上限"),
+    "repeat-vendor": ("The vendor was warned before", "该摊贩此前已被教育或警告"),
     "counter-reused": ("This counter was used before by the installation", "该安装的计数器已被使用过"),
 }

@@ -174,7 +174,7 @@ def box_from_wire(crs: Crs, first: float, second: float, third: float, fourth: f
         raise ValueError("the lower corner comes first")
     if west > east:
         halves = [(west, south, 180.0, north), (-180.0, south, east, north)]
-        return shapely.union_all([_clipped(crs, half) for half in halves])
+        return shapely.multipolygons([_clipped(crs, half) for half in halves])
     clipped = _clipped(crs, (west, south, east, north))
     if crs.is_geographic:
         return clipped

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from sync import journal, shapes, standing, wire
 from sync.clock import Arrival, Stamp, occurred
 from sync.enforcement import Lists
-from sync.inbox import clashes, in_charge, may_decide_on, told, waiting_operation
+from sync.inbox import clashes, in_charge, told, waiting_operation
 from sync.journal import Change, decision_evidence, record_change
 from sync.models import (
     Account,
@@ -40,9 +40,10 @@ from sync.models import (
     is_busy,
     update_rows,
 )
-from sync.patrol_log import KINDS, review_events
+from sync.patrol_log import KINDS, may_decide_on, review_events
 from sync.places import Areas
 from sync.problems import DecidedMeanwhile, DecisionInvalid, EnvelopeInvalid, NotFound, Problem
+from sync.resemblances import Yardstick
 from sync.settling import Incoming, Taken, arrival_of, conclude, outcome_row, settle
 from sync.shapes import Columns, Json
 from sync.verdicts import Verdict
@@ -61,6 +62,7 @@ class Sitting:
     lists: Lists
     areas: Areas
     photo_max_bytes: int
+    likeness: Yardstick
 
 
 # ---------------------------------------------------------------- records
@@ -245,7 +247,8 @@ def _here(sitting: Sitting) -> Arrival:
 def _incoming(
     sitting: Sitting, whose: tuple[int, str, uuid.UUID, uuid.UUID], arrival: Arrival, *, decided: bool
 ) -> Incoming:
-    return Incoming(*whose, arrival, sitting.lists, sitting.areas, sitting.photo_max_bytes, decided=decided)
+    known = (sitting.lists, sitting.areas, sitting.photo_max_bytes, sitting.likeness)
+    return Incoming(*whose, arrival, *known, decided=decided)
 
 
 def _made(n: int, kind: str, record: str, **parts: Any) -> wire.Operation:

@@ -23,10 +23,12 @@ from sqlalchemy import and_, delete, exists, func, literal, or_, select, union_a
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
-from sync import verdicts, wire
+from sync import resemblances, verdicts, wire
+from sync.again import look_again_at
 from sync.clock import Arrival, Occurred, Stamp, occurred
 from sync.enforcement import Lists
 from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_change, release_evidence
+from sync.likeness import Sketch
 from sync.models import (
     Account,
     AnnouncedPhoto,
@@ -37,6 +39,7 @@ from sync.models import (
     Patrol,
     PatrolOfficer,
     Track,
+    TrackBox,
     Upload,
     Vendor,
     VendorWarning,
@@ -45,8 +48,11 @@ from sync.models import (
     is_busy,
     update_rows,
 )
-from sync.places import Areas
+from sync.places import Areas, box_of
+from sync.resemblances import Yardstick
 from sync.revisions import Revision
+from sync.vendor_log import Asked, asked_of, keep_keys, later_records, recounted, repeat_notes, warned_by
+from sync.vendors import REPEAT, Warned
 from sync.verdicts import Officer, Pending, Record, Verdict, World
 
 MODELS: Mapping[str, type[Patrol | Incident | VendorWarning]] = {
@@ -65,7 +71,8 @@ class Taken:
     """What became of the operations taken so far, and what the journal is to keep of it.
 
     `joined` are operations that this officer sent earlier and that need not wait any more; `announcing` the records
-    that tell of new photos.
+    that tell of new photos. `sketches` are what likeness looks at of each record that is live, `known` those records
+    that were there before.
     """
 
     verdicts: dict[uuid.UUID, Verdict] = field(default_factory=dict)
@@ -74,6 +81,8 @@ class Taken:
     changes: dict[tuple[str, str], Change] = field(default_factory=dict)
     joined: dict[uuid.UUID, wire.Operation] = field(default_factory=dict)
     announcing: set[uuid.UUID] = field(default_factory=set)
+    sketches: dict[uuid.UUID, Sketch] = field(default_factory=dict)
+    known: set[uuid.UUID] = field(default_factory=set)
 
     def add(self, more: Taken) -> None:
         """What was taken after the rest; an entity that was new in this transaction stays new to the feed."""
@@ -82,6 +91,8 @@ class Taken:
         self.evidence += more.evidence
         self.joined |= more.joined
         self.announcing |= more.announcing
+        self.sketches = {id: each for id, each in self.sketches.items() if id not in more.known} | more.sketches
+        self.known |= more.known
         for key, change in more.changes.items():
             earlier = self.changes.get(key)
             self.changes[key] = replace(change, new=earlier.new) if earlier else change
@@ -91,8 +102,8 @@ class Taken:
 class Incoming:
     """Whose operations come, from which installation and batch, when they arrived, and the lists of that moment.
 
-    `used` are the counters that the installation used before, as closed ranges in order. `decided`: these are not a
-    phone's, a person decided them.
+    `likeness` is what records are measured by. `used` are the counters that the installation used before, as closed
+    ranges in order. `decided`: these are not a phone's, a person decided them.
     """
 
     account_id: int
@@ -103,6 +114,7 @@ class Incoming:
     lists: Lists
     areas: Areas
     photo_max_bytes: int
+    likeness: Yardstick
     used: Sequence[Sequence[int]] = ()
     decided: bool = False
 
@@ -110,11 +122,21 @@ class Incoming:
 def conclude(
     session: Session, incoming: Incoming, operations: Sequence[wire.Operation], taken: Taken, *, now: dt.datetime
 ) -> None:
-    """What these operations came to is sworn to, and what waited for them has joined. To be called last: from here to
-    the commit nobody else can change anything."""
+    """What these operations came to is sworn to, what waited for them has joined, and what their records resemble is
+    kept. To be called last: from the counter to the commit nobody else can change anything."""
+    seen, table = dict(taken.sketches), incoming.likeness.table
+    found = resemblances.search(session, seen, table)
     hold_counter(session)
     _join_late(session, incoming, operations, taken)
     _mark_arrived(session, taken.announcing)
+    if taken.sketches == seen:
+        found = resemblances.search_on(session, seen, table, found)
+    else:  # something joined late: rare, and looked for whole
+        found = resemblances.search(session, taken.sketches, table)
+    resemblances.keep(session, found, taken.known, table, now=now)
+    for spoken in resemblances.group_sent_again(session, found, now=now):
+        taken.add(Taken(evidence=spoken.evidence, changes={(c.kind, c.entity): c for c in spoken.changes}))
+        look_again_at(session, recounted(session, spoken.changed), now=now)
     if taken.evidence or taken.changes:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
 
@@ -165,8 +187,11 @@ def settle(session: Session, incoming: Incoming, fresh: Sequence[wire.Operation]
     pending = [_pending(incoming, operation, world, again=used[operation.n] > 1) for operation in fresh]
     released = [_released(row, world) for row in waiting]
     taken = Taken(_judge_all(pending, released, world))
+    _remark_repeats(session, [*pending, *released], taken.verdicts, world)
     taken.announcing = _write(session, incoming, pending, released, taken.verdicts, world)
     _swear(taken, [*pending, *released], world)
+    _sketch(taken, world)
+    _have_others_looked_at(session, world, incoming.arrival.at)
     for p in released:
         if p.officer.account_id == incoming.account_id and taken.verdicts[p.operation.id].outcome != "held":
             taken.joined[p.operation.id] = p.operation
@@ -192,6 +217,56 @@ def _judge_all(pending: list[Pending], released: list[Pending], world: World) ->
 def _order(pending: Pending) -> tuple[int, int]:
     operation = pending.operation
     return verdicts.RANK.get(operation.kind or "", len(verdicts.RANK)), operation.n or 0
+
+
+# ---------------------------------------------------------------- what the vendors of these records were told before
+
+
+def _remark_repeats(session: Session, judged: Sequence[Pending], found: dict[uuid.UUID, Verdict], world: World) -> None:
+    """Records of vendors who were warned before say so, and so do the answers to the operations that made them."""
+    touched = [r for r in world.records.values() if r.touched and r.state.get("vendor_id")]
+    live = [r for r in touched if r.state["voided_at"] is None]
+    notes = repeat_notes(session, [_asked(r, world) for r in live], _warned(touched, world))
+    for record_id, note in notes.items():
+        verdicts.remark(world.records[record_id], REPEAT, note)
+    for p in judged:
+        verdict, said = found[p.operation.id], p.operation
+        if said.record in notes and said.fields and verdict.outcome == "applied":
+            found[said.id] = replace(verdict, notes=[*verdict.notes, notes[said.record]])
+
+
+def _asked(record: Record, world: World) -> Asked:
+    return asked_of(record.state, _incident_of(record, world))
+
+
+def _warned(records: Iterable[Record], world: World) -> list[Warned]:
+    """The warnings among these records, as they will be written."""
+    return [warned_by(r.state, _incident_of(r, world)) for r in records if r.kind == "warning"]
+
+
+def _incident_of(record: Record, world: World) -> Mapping[str, Any]:
+    """The columns of the incident that a warning is about; an incident's own."""
+    return record.state if record.kind == "incident" else world.records[record.state["incident"]].state
+
+
+def _have_others_looked_at(session: Session, world: World, now: dt.datetime) -> None:
+    """Behind the requests: records of a vendor that occurred after a warning which arrives, or changes, only now. They
+    say how often the vendor was warned before, and others may have them in hand."""
+    touched = [r for r in world.records.values() if r.touched and r.kind == "warning" and r.state["vendor_id"]]
+    later = later_records(session, _warned(touched, world)) if touched else []
+    look_again_at(session, ((kind, id) for kind, id in later if id not in world.records), now=now)
+
+
+def _sketch(taken: Taken, world: World) -> None:
+    """What likeness looks at of the records that were touched; of those that are void it looks at nothing."""
+    for record_id, r in world.records.items():
+        if r.touched and r.state["voided_at"] is None:
+            about = _incident_of(r, world) if r.kind == "warning" else None
+            patrol = verdicts.patrol_of(r, world)
+            crew = patrol.state["officers"] if patrol else ()
+            taken.sketches[record_id] = resemblances.sketch(r.kind, r.state, about, crew)
+        if r.touched and not r.new:
+            taken.known.add(record_id)
 
 
 # ---------------------------------------------------------------- gather
@@ -420,9 +495,20 @@ def _write(
     _write_crews(session, [r for r in touched if r.kind == "patrol"], world)
     _write_links(session, [r for r in touched if r.kind == "incident"])
     insert_rows(session, Track, world.new_tracks)
+    _keep_vendor_keys(session, touched, world, incoming.arrival.at)
+    insert_rows(session, TrackBox, [row for track in world.new_tracks if (row := _track_box(track))])
     announced = [row for r in touched for row in r.announced]
     insert_rows(session, AnnouncedPhoto, [row | {"announced_at": incoming.arrival.at} for row in announced])
     return {row["record_id"] for row in announced}
+
+
+def _track_box(track: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Where a track lies that is a line, so that maps find it."""
+    if len(track["points"]) < 2:
+        return None
+    west, south, east, north = box_of(track["points"])
+    box = {"west": west, "south": south, "east": east, "north": north}
+    return {"track_id": track["id"], "patrol_id": track["patrol_id"], **box}
 
 
 def _operation_row(incoming: Incoming, pending: Pending, verdict: Verdict) -> dict[str, Any]:
@@ -471,6 +557,15 @@ def _keep_vendors(session: Session, rows: list[dict[str, Any]]) -> list[dict[str
         rows = [row for row in rows if row["id"] not in present]
         insert_rows(session, Vendor, rows)
     return rows
+
+
+def _keep_vendor_keys(session: Session, touched: Sequence[Record], world: World, now: dt.datetime) -> None:
+    """By what vendors are known is kept; those of whom more is known now are compared behind the requests."""
+    told = [
+        (r.state["vendor_id"], r.state["township_code"], r.state["vendor"]) for r in touched if r.state.get("vendor")
+    ]
+    met = keep_keys(session, told, {row["id"] for row in world.new_vendors})
+    look_again_at(session, (("vendor", vendor_id) for vendor_id in met), now=now)
 
 
 def _write_crews(session: Session, patrols: list[Record], world: World) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load
 
+from sync.grouping import ACTIONS as GROUPINGS
 from sync.problems import NOTES
 from sync.revisions import count_of
 from sync.standing import ACTIONS, STATES, state_of
@@ -30,8 +31,9 @@ _PERSONAL = ("vendor", "parties", "sent", "problem")
 
 #: Outcomes of operations that somebody may have to decide on.
 OPEN = ("quarantined", "conflict", "held")
-#: What may wait for a person: such operations, records whose photos are late, phones whose operations never arrived.
-INBOX = (*OPEN, "photos", "holes")
+#: What may wait for a person: such operations, records whose photos are late, phones whose operations never arrived,
+#: pairs that may be one thing.
+INBOX = (*OPEN, "photos", "holes", "alike")
 #: Ranges of counters told of one phone at most; the count tells of all.
 MOST_RANGES = 100
 
@@ -109,6 +111,7 @@ class SelectionQuery(Query):
     voided = Text(10, one_of=("excluded", "included", "only"), load_default="excluded")
     review = Text(10, one_of=STATES[:-1])
     open = Text(12, one_of=OPEN)
+    grouped = Text(6, one_of=("once", "expand"), load_default="once")
 
 
 class PageQuery(SelectionQuery):
@@ -136,6 +139,18 @@ class InstallationsQuery(Query):
     unsent = Text(5, one_of=_YES_OR_NO)
     possible_loss = Text(5, one_of=_YES_OR_NO)
     revoked = Text(5, one_of=_YES_OR_NO)
+    limit = Number(1, 500, load_default=50)
+    cursor = Text(64)
+
+
+class VendorsQuery(Query):
+    """Which vendors, and which page of them."""
+
+    phone = Text(40, pattern=_SOMETHING)
+    plate = Text(20, pattern=_SOMETHING)
+    stall = Text(80, pattern=_SOMETHING)
+    name = Text(80, pattern=_SOMETHING)
+    township = Text(12, pattern=_SOMETHING)
     limit = Number(1, 500, load_default=50)
     cursor = Text(64)
 
@@ -179,7 +194,8 @@ def _mask(name: str, value: Any) -> str | None:
     return shown[:head] + "*" * hidden + shown[-tail:] if hidden > 1 else "*" * len(shown)
 
 
-def _officer(row: Columns) -> Json:
+def officer(row: Columns) -> Json:
+    """Who it was."""
     return {"username": row.username, "full_name": row.full_name}
 
 
@@ -196,7 +212,7 @@ def recorded(row: Columns) -> Json:
     return {
         "id": str(row.id),
         "version": row.version,
-        "officer": _officer(row),
+        "officer": officer(row),
         "received_at": instant(row.received_at),
         "occurred": {
             "at": instant(row.occurred_at),
@@ -248,10 +264,15 @@ def _located(row: Columns) -> Json | None:
     }
 
 
+def group(members: Sequence[Columns]) -> Json:
+    """Records that are one thing, as far as they may be seen; each row has its `group_id` and its `id`."""
+    return {"id": str(members[0].group_id), "records": [str(member.id) for member in members]}
+
+
 def patrol(row: Columns, crew: Sequence[Columns]) -> Json:
     """What a patrol has of its own; `crew` are the accounts that were out."""
     return {
-        "officers": [_officer(member) for member in crew],
+        "officers": [officer(member) for member in crew],
         "purpose": row.purpose,
         "started_at": instant(row.started_at),
         "ended_at": instant(row.ended_at),
@@ -309,7 +330,7 @@ def operation(row: Columns) -> Json:
         "id": str(row.id),
         "op": row.op,
         "kind": row.kind,
-        "officer": _officer(row),
+        "officer": officer(row),
         "received_at": instant(row.received_at),
         "occurred_at": instant(row.occurred_at),
         "outcome": row.outcome,
@@ -333,14 +354,14 @@ def review(version: int, voided: bool, decided: Columns | None) -> Json:
     state = state_of(version, voided, decided and (decided.action, decided.version))
     if decided is None or state == "received" or (state == "void") != (decided.action == "void"):
         return {"state": state, "version": None, "by": None, "at": None, "comment": None}
-    told = {"version": decided.version, "by": _officer(decided), "at": instant(decided.at)}
+    told = {"version": decided.version, "by": officer(decided), "at": instant(decided.at)}
     return {"state": state, **told, "comment": decided.comment}
 
 
 def review_event(row: Columns) -> Json:
     """A decision on a version of a record, or a comment."""
     told = {"action": row.action, "version": row.version, "comment": row.comment}
-    return {**told, "by": _officer(row), "at": instant(row.at)}
+    return {**told, "by": officer(row), "at": instant(row.at)}
 
 
 def decision(row: Columns) -> Json:
@@ -349,19 +370,19 @@ def decision(row: Columns) -> Json:
     if row.made_id is not None:
         record = {"kind": row.made_kind, "record": _text(row.made_record_id)}
         made = {"id": str(row.made_id), **record, "outcome": row.made_outcome, "version": row.made_version}
-    told = {"action": row.action, "comment": row.comment, "by": _officer(row), "at": instant(row.at)}
+    told = {"action": row.action, "comment": row.comment, "by": officer(row), "at": instant(row.at)}
     return {**told, "operation": made}
 
 
-def waiting(row: Columns, officer: Columns) -> Json:
-    """An operation that may wait for a person; `officer` has the names of who sent it."""
+def waiting(row: Columns, sender: Columns) -> Json:
+    """An operation that may wait for a person; `sender` has the names of who sent it."""
     return {
         "id": str(row.id),
         "op": row.op,
         "n": row.n,
         "kind": row.kind,
         "record": _text(row.record_id),
-        "officer": _officer(officer),
+        "officer": officer(sender),
         "install": str(row.install_id),
         "received_at": instant(row.received_at),
         "occurred_at": instant(row.occurred_at),
@@ -378,11 +399,30 @@ def lacking(row: Columns) -> Json:
     return {
         "id": str(row.id),
         "kind": row.kind,
-        "officer": _officer(row),
+        "officer": officer(row),
         "township": _named(row.township_code, row.township_name),
         "photos_missing": row.photos_missing,
         "photos_missing_since": instant(row.since),
     }
+
+
+def record_side(row: Columns) -> Json:
+    """One of two records that are alike: enough to tell which it is."""
+    return {
+        "id": str(row.id),
+        "version": row.version,
+        "officer": officer(row),
+        "received_at": instant(row.received_at),
+        "occurred": {"at": instant(row.occurred_at), "error_ms": row.occurred_error_ms, "method": row.occurred_method},
+        "township": _named(row.township_code, row.township_name),
+        "position": _position(row),
+    }
+
+
+def vendor_side(row: Columns) -> Json:
+    """One of two vendors that are alike, as first told."""
+    told = {name: getattr(row, name) for name in ("name", "phone", "stall", "plate")}
+    return {"id": str(row.id), "version": 1, **told, "township": _named(row.township_code, row.township_name)}
 
 
 def installation(
@@ -392,9 +432,9 @@ def installation(
     gone, unsent = owed
     return {
         "id": str(stored.id),
-        "officer": _officer(row),
+        "officer": officer(row),
         "account_disabled": row.disabled_at is not None,
-        "officers": [_officer(each) for each in officers],
+        "officers": [officer(each) for each in officers],
         "app": stored.app,
         "created_at": instant(stored.created_at),
         "last_sync_at": instant(stored.last_sync_at),
@@ -410,8 +450,14 @@ def installation(
 
 def permit(issued: Columns) -> Json:
     """A permit, with its code."""
-    told = {"code": issued.code, "install": str(issued.install_id), "officer": _officer(issued)}
+    told = {"code": issued.code, "install": str(issued.install_id), "officer": officer(issued)}
     return {**told, "expires_at": instant(issued.expires_at)}
+
+
+def access_token(row: Columns) -> Json:
+    """An access token, without what makes it one."""
+    instants = ("created_at", "expires_at", "last_used_at", "revoked_at")
+    return {"id": str(row.id), "name": row.name, **{name: instant(getattr(row, name)) for name in instants}}
 
 
 def _counters(ranges: Sequence[Sequence[int]], since: dt.datetime | None) -> Json:
@@ -531,6 +577,13 @@ class DecisionDocument(Schema):
     operation = fields.Nested(MadeDocument, required=True, allow_none=True)
 
 
+class GroupDocument(Schema):
+    """Records that are one thing, those you may see, the first first. Null for a record that stands alone."""
+
+    id = fields.UUID(required=True)
+    records = fields.List(fields.UUID(), required=True)
+
+
 class RecordedDocument(Schema):
     id = fields.UUID(required=True)
     version = fields.Integer(required=True)
@@ -552,6 +605,7 @@ class RecordedDocument(Schema):
     voided = fields.Nested(VoidedDocument, required=True, allow_none=True)
 
     review = fields.Nested(ReviewDocument, required=True)
+    group = fields.Nested(GroupDocument, required=True, allow_none=True)
 
 
 class PatrolDocument(RecordedDocument):
@@ -660,10 +714,38 @@ class InboxDocument(Schema):
         required=True,
         keys=fields.String(),
         values=fields.Integer(),
-        metadata={"description": "quarantined, conflict, held too long, photos late, phones that owe"},
+        metadata={"description": "quarantined, conflict, held too long, photos late, phones that owe, pairs alike"},
     )
-    items = fields.List(fields.Dict(), required=True, metadata={"description": "operations, records, or installations"})
+    items = fields.List(
+        fields.Dict(), required=True, metadata={"description": "operations, records, installations, or pairs"}
+    )
     next = fields.String(required=True, allow_none=True, metadata={"description": "the next page's cursor"})
+
+
+class GroupedDocument(Schema):
+    """What was said, and the groups that came of it."""
+
+    grouping = fields.UUID(required=True)
+    groups = fields.List(fields.Nested(GroupDocument), required=True)
+
+
+class GroupingDocument(Schema):
+    """Something that was said of records that are alike; without a `by` the server grouped what was sent again."""
+
+    id = fields.UUID(required=True)
+    action = fields.String(required=True, metadata={"enum": list(GROUPINGS)})
+    records = fields.List(fields.UUID(), required=True)
+    apart = fields.List(fields.List(fields.UUID()), required=True, metadata={"description": "pairs told apart"})
+    undoes = fields.List(fields.UUID(), required=True)
+    undone = fields.Boolean(required=True)
+    reason = fields.String(required=True)
+    by = fields.Nested(OfficerDocument, required=True, allow_none=True)
+    at = fields.AwareDateTime(required=True)
+
+
+class GroupHistoryDocument(Schema):
+    group = fields.Nested(GroupDocument, required=True, allow_none=True)
+    said = fields.List(fields.Nested(GroupingDocument), required=True)
 
 
 class CountersDocument(Schema):
@@ -709,6 +791,27 @@ class PermitDocument(Schema):
     install = fields.UUID(required=True)
     officer = fields.Nested(OfficerDocument, required=True)
     expires_at = fields.AwareDateTime(required=True)
+
+
+class AccessTokenDocument(Schema):
+    """What a program reads with; `last_used_at` is right to within a few minutes."""
+
+    id = fields.UUID(required=True)
+    name = fields.String(required=True)
+    created_at = fields.AwareDateTime(required=True)
+    expires_at = fields.AwareDateTime(required=True)
+    last_used_at = fields.AwareDateTime(required=True, allow_none=True)
+    revoked_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class NewAccessTokenDocument(AccessTokenDocument):
+    """The token itself is told this once."""
+
+    token = fields.String(required=True)
+
+
+class AccessTokensDocument(Schema):
+    items = fields.List(fields.Nested(AccessTokenDocument), required=True)
 
 
 class TrackDocument(Schema):

@@ -438,7 +438,7 @@ def _decides(record: Record) -> bool:
 
 def _company_notes(record: Record, pending: Pending, world: World) -> list[Note]:
     """Remarks on who was out together: on the patrol itself, and on decisions taken by too few."""
-    patrol = _patrol_of(record, world)
+    patrol = patrol_of(record, world)
     if patrol is None:
         return []
     crew = crew_of(patrol, world)
@@ -459,13 +459,21 @@ def _whose(record: Record, pending: Pending, world: World) -> Officer:
     return next(o for o in world.officers.values() if o.account_id == record.state["officer_id"])
 
 
+def remark(record: Record, code: str, note: Note | None) -> None:
+    """Of the notes with this code the record has this one and no other."""
+    others = [each for each in record.state["notes"] if each["code"] != code]
+    record.state["notes"] = [*others, *([note] if note else [])]
+    record.state["note_codes"] = sorted({each["code"] for each in record.state["notes"]})
+
+
 def crew_of(patrol: Record, world: World) -> list[Officer]:
     """Those named on a patrol who have an account; names are told in any case."""
     names = {name.lower() for name in patrol.state["officers"]}
     return [world.officers[name] for name in sorted(names) if name in world.officers]
 
 
-def _patrol_of(record: Record, world: World) -> Record | None:
+def patrol_of(record: Record, world: World) -> Record | None:
+    """The patrol that a record belongs to; a patrol's own."""
     seen: Record | None = record
     while seen is not None and seen.kind != "patrol":
         seen = _parent(seen, world)

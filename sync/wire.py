@@ -24,6 +24,7 @@ import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, missing
 
 from sync.clock import Stamp
+from sync.grouping import ACTIONS as ACTIONS_ON_GROUPS
 from sync.places import TO_WGS84
 from sync.problems import QUARANTINE, BatchTooLarge, EnvelopeInvalid, Malformed
 from sync.standing import ACTIONS, STATES
@@ -49,6 +50,8 @@ RESPONSES = ("acknowledged", "refused")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 #: More than white space.
+#: For how many days an access token is good if nothing is said, and at most. ESTIMATE: a quarter; a year.
+USUAL_TOKEN_DAYS, MOST_TOKEN_DAYS = 90, 366
 _SOMETHING = re.compile(r".*\S.*", re.DOTALL)
 _CODES: dict[str, Any] = {"required": "required", "null": "null", "validator_failed": "invalid", "type": "type"}
 
@@ -451,6 +454,8 @@ def _is_choice(value: Any) -> bool:
 LONGEST_COMMENT = 500
 #: Records approved in one request at most.
 MOST_APPROVED = 500
+#: Records that are said to be one thing, or not, in one request at most.
+MOST_GROUPED = 100
 
 
 class RecordDecisionShape(Shape):
@@ -492,6 +497,17 @@ OperationDecisionShape = Shape.from_dict(
 )
 
 
+class GroupingShape(Shape):
+    """What is said of records that are alike: `records` are all that it is about, each as it was seen, with all that
+    they are one thing with. A split names those that are `off`; an undo may name the one `grouping` that was wrong."""
+
+    action = Text(10, one_of=ACTIONS_ON_GROUPS, required=True)
+    records = Many(Nested(SeenRecordShape), MOST_GROUPED, least=1, required=True)
+    off = Many(Uid(), MOST_GROUPED, load_default=list)
+    grouping = Uid(allow_none=True, load_default=None)
+    reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
+
+
 class LossShape(Shape):
     """Counters of a phone that are declared lost, and why."""
 
@@ -510,6 +526,13 @@ class PermitShape(Shape):
 
     reason = Text(LONGEST_COMMENT, pattern=_SOMETHING, required=True)
     officer = Text(80, pattern=_SOMETHING, allow_none=True, load_default=None)
+
+
+class AccessTokenShape(Shape):
+    """What the program is called, and for how many days its access token is good."""
+
+    name = Text(80, pattern=_SOMETHING, required=True)
+    days = Whole(1, MOST_TOKEN_DAYS, load_default=USUAL_TOKEN_DAYS)
 
 
 def read_decision(raw: bytes, shape: Schema) -> dict[str, Any]:
@@ -560,6 +583,14 @@ class ClockDocument(Schema):
     error_ms = fields.Integer()
 
 
+class ResembledDocument(Schema):
+    """Another record that may be the same event."""
+
+    record = fields.UUID()
+    score = fields.Float(metadata={"description": "how probable that is, from 0 to 1"})
+    grouped = fields.Boolean(metadata={"description": "they count as one already"})
+
+
 class ResultDocument(Schema):
     """What became of one operation."""
 
@@ -573,6 +604,7 @@ class ResultDocument(Schema):
     problem = fields.Dict(allow_none=True)
     waits_for = fields.UUID(allow_none=True)
     photos_needed = fields.List(fields.String())
+    resembles = fields.List(fields.Nested(ResembledDocument))
     decision = fields.Dict(allow_none=True, metadata={"description": "what a person decided on it"})
 
 

@@ -21,6 +21,7 @@ from field_api.settings import Settings
 from sync import intake, reference, wire
 from sync.models import Account, Installation, SignedIn, begin_write, prepare
 from tests.bench.day import BATCH, Days, Sender
+from tests.sync.days import YARDSTICK
 
 Steps = dict[str, float]
 
@@ -87,6 +88,7 @@ def _take_all(engine: Engine, who: SignedIn, bodies: Sequence[bytes], steps: Ste
                     known.areas,
                     now=dt.datetime.now(dt.UTC),
                     photo_max_bytes=Settings.photo_max_bytes,
+                    likeness=YARDSTICK,
                 )
             with step("commit"):
                 session.commit()

@@ -30,10 +30,10 @@ from sqlalchemy.orm import Session
 from sync import journal, reference
 from sync.journal import Change
 from sync.models import Account, Base, Incident, Patrol, Vendor, VendorWarning, begin_write, insert_rows, prepare
-from tests.bench import floors, phones
+from tests.bench import phones
 from tests.bench.day import Sender
-from tests.bench.places import PASSWORD, add_account, cpu_s, serving
-from tests.bench.run import Bench, backends, rate, ratio, tell
+from tests.bench.places import PASSWORD, add_account, serving
+from tests.bench.run import Bench, tell
 from tests.demo import demo_list, people
 
 ITEMS, VENDORS, WARNINGS = 5_850, 50_000, 200_000
@@ -250,40 +250,4 @@ def _p95_ms(seconds: Sequence[float]) -> float:
     return 1000 * quantiles(seconds, n=20)[-1]
 
 
-#: The server as it is, and one that keeps no feed.
-APPS = ("wsgi:app", "tests.bench.feedless:app")
-
-
-def feed(bench: Bench) -> None:
-    """First push, with the feed and without it, in turn."""
-    rates: dict[str, list[float]] = {app: [] for app in APPS}
-    computing_us: dict[str, list[float]] = {app: [] for app in APPS}
-    for repeat in range(bench.repeats):
-        for app in APPS if repeat % 2 else reversed(APPS):
-            pushed, computed_s = _push(bench, app, f"feed {repeat}")
-            rates[app].append(pushed.rate)
-            computing_us[app].append(1e6 * computed_s / pushed.incidents)
-    with_feed, without = rates.values()
-    tell("push with the feed", rate(with_feed), f"without it {rate(without)}", f"ratio {ratio(with_feed, without):.2f}")
-    with_us, without_us = computing_us.values()
-    figures = f"{median(with_us):,.0f} µs", f"without it {median(without_us):,.0f} µs"
-    tell("computing, per incident", *figures, f"ratio {ratio(without_us, with_us):.2f}")
-
-
-def _push(bench: Bench, app: str, seed: str) -> tuple[phones.Pushed, float]:
-    """What was pushed to a new database, and what workers and database computed for it, s."""
-    url = bench.databases.new()
-    with serving(url, app=app) as server:
-        tokens = bench.warm(server)
-        of_database = backends(url)
-        before_s = server.cpu_s() + cpu_s(of_database)
-        pushed = bench.run(phones.push, server.address, tokens, bench.days(seed), bench.batches(bench.rows))
-        computed_s = server.cpu_s() + cpu_s(of_database) - before_s
-    with closing(floors.connect(url)) as connection:
-        (fed,) = connection.execute("SELECT count(*) FROM feed WHERE kind = 'incident'").fetchone()
-    if bool(fed) != (app == APPS[0]):
-        raise RuntimeError(f"{app} has fed {fed} incidents")
-    return pushed, computed_s
-
-
-PARTS = (pull, feed)
+PARTS = (pull,)

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -91,9 +92,23 @@ def _play(folder: Path, server: str, password: str) -> None:
     for one in told:
         if one.waiting or one.holes:
             print(f"  ! {one.carrier.username}: {one.waiting} not sent, counters lost: {one.holes}")
+    _print_twice(day.sent_again(played, server, password), day.alike(played, server, password))
     carried, back = day.returned(played, server, password)
     print(f"\n{day.CARRIERS[0].username} takes {carried:,} items, delegations, places and warnings along for tomorrow,")
     print(f"and reads on {back.noun} {back.record[:8]}, which was returned: “{back.comment}” ({back.by})")
+
+
+def _print_twice(results: Sequence[day.Json], pair: day.Json | None) -> None:
+    """What became of records that were sent again, and of the stall that two officers told of."""
+    again = sum(any(other["grouped"] for other in result["resembles"]) for result in results)
+    print(f"\n{day.CARRIERS[0].username} reinstalls the app, which sends {len(results)} records again: ", end="")
+    print(f"{again} are one with what was there, and count once.")
+    if pair is None:
+        print("  ✗ the stall that two officers told of does not wait for anybody")
+        return
+    reasons = ", ".join(f"{piece['name']} {piece['weight']:+.1f}" for piece in pair["evidence"][:5])
+    print("The stall that two officers told of waits for demo-supervisor: ", end="")
+    print(f"{pair['score']:.1%} one event, in bits {reasons} …")
 
 
 class _Bar:

@@ -279,6 +279,19 @@ def _vendors_at_the_site(outing: Outing) -> None:
     )
 
 
+def _the_same_stall(words: str, **vendor_told: str) -> Deed:
+    """The stall that two officers come by within minutes: each with a place, words and a vendor's id of its own."""
+
+    def deed(outing: Outing) -> None:
+        lon, lat = THE_STALL
+        here = lon + outing.dice.uniform(-0.00004, 0.00004), lat + outing.dice.uniform(-0.00004, 0.00004)
+        seller = {"id": str(uuid.uuid4()), "phone": "10000000042", **vendor_told}
+        known = {"event_class": "09001", "event_class_edition": CLASSES, "measures": ["educate", "guide"]}
+        outing.see(["DEMO-SR-001"], here, description=words, vendor=seller, **known)
+
+    return deed
+
+
 def _damaged_photo(outing: Outing) -> None:
     """The photo's file is damaged on the phone after the record announced it."""
     here = outing.somewhere()
@@ -343,6 +356,9 @@ IN_GUALI = (120.4646, 30.188)
 #: In the Qiantang river, and beyond the limit of 2021 in what is 钱塘区 now.
 IN_THE_RIVER, BEYOND_THE_LIMIT = (120.14, 30.22), (120.5165, 30.285)
 
+#: In 益农镇, where demo-officer and demo-officer2 both come by.
+THE_STALL = (120.5875, 30.1925)
+
 CASES = (
     _case("vendors at a building site, nobody fined", "demo-officer", 1.0, "applied", "", _vendors_at_the_site),
     _case(
@@ -377,6 +393,14 @@ CASES = (
         *(_see("DEMO-SR-002"), "applied"),
     ),
     _case("an incident before its patrol", "demo-officer2", 7.5, "held", "", _see("DEMO-SR-001"), "applied"),
+    _case(
+        *("one stall, told of by one officer", "demo-officer", 6.0, "applied", ""),
+        _the_same_stall("路口煎饼摊占道经营，已劝离", name="演示摊主王建国"),
+    ),
+    _case(
+        *("and by another, minutes later", "demo-officer2", 6.05, "held", "clock-corrected"),
+        *(_the_same_stall("煎饼摊占用人行道，已引导至疏导点", name="演示摊主王建囯"), "applied"),
+    ),
     _case("a card that has expired", "demo-officer3", 2.0, "applied", "card-expired", _see("DEMO-SR-001")),
     _case("before the phone was rebooted", "demo-officer3", 3.9, "applied", "clock-corrected", _see("DEMO-SR-009")),
     _case(
@@ -653,6 +677,45 @@ def _once_looked_at(phone: Phone, incident: str, codes: frozenset[str], until: f
         time.sleep(0.2)
 
 
+# ---------------------------------------------------------------- the same thing twice
+
+#: Records that the reinstalled app sends again.
+SENT_AGAIN = 3
+
+
+def sent_again(day: Day, server: str, password: str) -> list[Json]:
+    """What a reinstalled app is told that sends some records of the first phone's day again, as records of its own."""
+    carrier = CARRIERS[0]
+    with closing(_home_again(day, carrier, server, password)) as phone:
+        made = [operation for operation in phone.exported() if operation["kind"] == "incident.create"]
+        live = {answer.op for answer in phone.answers() if answer.result["outcome"] == "applied"}
+    file, clock = day.folder / "reinstalled.sqlite", _evening(carrier, day.began_at)
+    with closing(_phone(carrier, file, clock, Line(server), password)) as reinstalled:
+        if reinstalled.next_n == 1:
+            for old in [operation for operation in made if operation["op"] in live][:SENT_AGAIN]:
+                content = {name: old[name] for name in ("at", "fix", "photos", "body") if name in old}
+                reinstalled.add(old["kind"], str(uuid4()), **content)
+        reinstalled.sync()
+        return [answer.result for answer in reinstalled.answers()]
+
+
+def alike(day: Day, server: str, password: str) -> Json | None:
+    """The pair of the stall that two officers told of, as it waits for a supervisor; `None` if it doesn't."""
+    records = set()
+    for carrier in CARRIERS[:2]:
+        with closing(_home_again(day, carrier, server, password)) as phone:
+            told_of = {answer.n: answer.record for answer in phone.answers()}
+            records |= {told_of[n] for title, n in day.cases.items() if title in THE_STALL_CASES and n in told_of}
+    line, headers = Line(server), _signed_in(Line(server), password)
+    waiting = line.ask("GET", "/api/v1/review/inbox?kind=alike&limit=500", None, headers).json["items"]
+    pairs = (pair for pair in waiting if {side["id"] for side in pair["records"]} <= records)
+    return next(pairs, None)
+
+
+#: The two cases that are one event.
+THE_STALL_CASES = ("one stall, told of by one officer", "and by another, minutes later")
+
+
 # ---------------------------------------------------------------- what a person wants changed
 
 
@@ -668,9 +731,14 @@ def returned(day: Day, server: str, password: str) -> tuple[int, Returned]:
 
 
 def _send_back(line: Line, password: str, record: str, version: int) -> None:
+    said = {"action": "return", "version": version, "comment": COMMENT}
+    headers = _signed_in(line, password)
+    line.ask("POST", f"/api/v1/review/records/{record}", json.dumps(said).encode(), headers)
+
+
+def _signed_in(line: Line, password: str) -> dict[str, str]:
+    """What the supervisor's requests say of who sends them."""
     who = {"username": "demo-supervisor", "password": password, "install": str(uuid4())}
     headers = {"Content-Type": "application/json"}
     signed_in = line.ask("POST", "/api/v1/auth/login", json.dumps(who).encode(), headers)
-    headers["Authorization"] = f"Bearer {signed_in.json['access_token']}"
-    said = {"action": "return", "version": version, "comment": COMMENT}
-    line.ask("POST", f"/api/v1/review/records/{record}", json.dumps(said).encode(), headers)
+    return headers | {"Authorization": f"Bearer {signed_in.json['access_token']}"}

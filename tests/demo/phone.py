@@ -343,6 +343,11 @@ class Phone:
             self._file.executemany("UPDATE photos SET record = ? WHERE sha256 = ?", photos)
         return op
 
+    def exported(self) -> list[Json]:
+        """Every operation that is still here, sent or not: what an officer saves to a file as the last resort."""
+        rows = self._file.execute("SELECT n, text FROM outbox UNION SELECT n, text FROM sent ORDER BY n")
+        return [json.loads(text) for _, text in rows]
+
     def _known(self, record: str) -> tuple[str, int]:
         row = self._file.execute("SELECT noun, version FROM records WHERE record = ?", [record]).fetchone()
         return str(row[0]), int(row[1])

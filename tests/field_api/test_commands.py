@@ -13,6 +13,7 @@ from flask import Flask
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from field_api.settings import SettingsInvalid
 from sync import accounts
 from sync.models import Account, Head, Installation, Link, Posting, Township, begin_write
 from tests.builders import GUALI, YINONG, make_signed_in, make_townships
@@ -205,3 +206,21 @@ def test_verifying_names_the_first_link_that_was_changed(run: Run, session: Sess
     session.execute(text(f"UPDATE {Link.__tablename__} SET hash = :hash"), {"hash": bytes(32)})
     session.commit()
     refused(run("verify"), because="The evidence was changed: link 1:")
+
+
+def test_weights_are_learned_and_everything_is_compared_anew(make_app: Callable[..., Flask], tmp_path: Path) -> None:
+    app, file = make_app(), tmp_path / "weights.json"
+    told = app.test_cli_runner().invoke(args=["estimate-likeness", "--write", str(file)])
+    assert (told.exit_code, told.stdout) == (0, "Nobody has judged any pair yet: nothing was learned.\n")
+    again = make_app(likeness_file=str(file)).test_cli_runner().invoke(args=["resemble"])
+    assert (again.exit_code, again.stdout) == (0, "Everything that was there has been compared.\n")
+    assert "0 of 0 records" in again.stderr
+
+
+def test_a_table_of_weights_that_can_not_be_read_stops_the_start(
+    make_app: Callable[..., Flask], tmp_path: Path
+) -> None:
+    (tmp_path / "weights.json").write_text('{"version": 1}')
+    for file in (tmp_path / "weights.json", tmp_path / "nowhere.json", tmp_path):
+        with pytest.raises(SettingsInvalid, match="FIELD_API_LIKENESS_FILE"):
+            make_app(likeness_file=str(file))

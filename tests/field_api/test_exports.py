@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from field_api.database import db
-from sync import access_log, journal, layers
+from sync import access_log, columns, journal
 from sync.clock import LOCAL_ZONE
 from sync.formats import FORMATS
 from sync.journal import Change
@@ -141,7 +141,7 @@ def test_an_unknown_format_is_refused_and_told_which_there_are(client: FlaskClie
 def test_what_fails_is_a_problem_and_leaves_neither_a_file_nor_a_connection_nor_a_line_in_the_log(
     client: FlaskClient, session: Session, officer: SignedIn, bearer: Callable[..., Headers], tmp_path: Path
 ) -> None:
-    made = many(session, officer, make_patrol(session, officer), 3 * layers.CHUNK)
+    made = many(session, officer, make_patrol(session, officer), 3 * columns.CHUNK)
     spoil(session, made[-1])
     session.commit()
     before = set(Path(tempfile.gettempdir()).glob("export-*"))
@@ -175,7 +175,7 @@ def test_every_export_is_on_record_and_asking_about_one_is_not(
     (entry,) = access_log.entries(session)
     assert (entry.username, entry.action, entry.entity) == ("officer", "export", "incidents.csv")
     assert (entry.details["records"], entry.details["bytes"], entry.details["crs"]) == (1, size_bytes, "GCJ-02")
-    told = {"township": "330109113", "from_at": "2026-01-01T00:00:00Z", "voided": "excluded"}
+    told = {"township": "330109113", "from_at": "2026-01-01T00:00:00Z", "voided": "excluded", "grouped": "once"}
     assert entry.details["selection"] == told
 
 

@@ -88,7 +88,7 @@ def test_all_that_the_door_tells_is_as_the_document_says(
     out, seen, bad = day
     inbox = client.get(f"{URL}/inbox?kind=quarantined", headers=supervisor).json
     assert shapes.InboxDocument().validate(inbox) == {}
-    assert inbox["counts"] == {"quarantined": 1, "conflict": 0, "held": 0, "photos": 0, "holes": 1}
+    assert inbox["counts"] == {"quarantined": 1, "conflict": 0, "held": 0, "photos": 0, "holes": 1, "alike": 0}
     assert [item["id"] for item in inbox["items"]] == [bad["op"]]
     assert client.get(f"{URL}/inbox", headers=supervisor).json == inbox | {"items": []}
     whole = client.get(f"{URL}/operations/{bad['op']}", headers=supervisor).json

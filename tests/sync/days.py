@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from sync import intake, reference, wire
 from sync.models import SignedIn, begin_write
+from sync.resemblances import Yardstick, read_weights
 from tests.builders import GUALI
 
 #: In 瓜沥镇's box of `tests/builders.py`, away from its limits.
@@ -22,6 +23,8 @@ IN_GUALI = {"lon": 120.46, "lat": 30.18, "accuracy_m": 12, "crs": "wgs84", "sour
 AT = {"wall": "2026-11-23T08:00:00+08:00", "mono_ms": 1_000_000, "boot": "7"}
 SENT = {"wall": "2026-11-23T16:15:00+08:00", "mono_ms": 30_700_000, "boot": "7"}
 
+#: The table that comes with the engine, and from which score people are told: the defaults of the settings.
+YARDSTICK = Yardstick(read_weights(), {"patrol": 0.9, "incident": 0.9, "warning": 0.9, "vendor": 0.95})
 #: The largest photo that is taken, bytes: the default of the settings.
 PHOTO_MAX_BYTES = 20 * 1024 * 1024
 
@@ -98,7 +101,8 @@ def push(session: Session, who: SignedIn, envelope: dict[str, Any] | bytes, now:
     session.rollback()
     begin_write(session)
     known = reference.snapshot(session)
-    receipt = intake.receive(session, who, read, known.lists, known.areas, now=now, photo_max_bytes=PHOTO_MAX_BYTES)
+    measured = {"photo_max_bytes": PHOTO_MAX_BYTES, "likeness": YARDSTICK}
+    receipt = intake.receive(session, who, read, known.lists, known.areas, now=now, **measured)
     session.commit()
     return orjson.loads(orjson.dumps(receipt, option=orjson.OPT_UTC_Z))  # type: ignore[no-any-return]
 

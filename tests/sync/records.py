@@ -19,8 +19,11 @@ from sync.models import (
     Patrol,
     PatrolOfficer,
     SignedIn,
+    Track,
+    TrackBox,
     VendorWarning,
 )
+from sync.places import box_of
 from tests.builders import GUALI
 
 NOW = dt.datetime(2026, 11, 23, 8, 15, tzinfo=dt.UTC)
@@ -65,6 +68,20 @@ def make_warning(session: Session, incident: Incident, who: SignedIn, **columns:
     warning = VendorWarning(**recorded(who) | {"incident": incident.id, "step": "education"} | columns)
     _add(session, warning)
     return warning
+
+
+def make_track(
+    session: Session, patrol: Patrol, who: SignedIn, way: Sequence[tuple[float, float]], **columns: Any
+) -> Track:
+    """A stretch of the patrol's way, as intake keeps it."""
+    points = [[lon, lat, 1000 * n, 5.0] for n, (lon, lat) in enumerate(way)]
+    basis = {"id": uuid.uuid4(), "patrol_id": patrol.id, "officer_id": who.account_id, "from_at": NOW}
+    track = Track(**basis | {"points": points} | columns)
+    _add(session, track)
+    if len(points) > 1:
+        sides = dict(zip(("west", "south", "east", "north"), box_of(points), strict=True))
+        _add(session, TrackBox(track_id=track.id, patrol_id=patrol.id, **sides))
+    return track
 
 
 def recorded(who: SignedIn) -> dict[str, Any]:

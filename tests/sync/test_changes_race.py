@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from sync import intake, photos, reference, wire
 from sync.models import FeedEntry, Incident, Patrol, SignedIn, VendorWarning, begin_read, begin_write
 from tests.builders import GUALI, YINONG, make_lists, make_signed_in
-from tests.sync.days import PHOTO_MAX_BYTES, amend, batch, incident, patrol, void, warning
+from tests.sync.days import PHOTO_MAX_BYTES, YARDSTICK, amend, batch, incident, patrol, void, warning
 from tests.sync.pulling import Puller
 
 WRITERS, ROUNDS = 16, 4
@@ -93,7 +93,16 @@ def write(engine: Engine, who: SignedIn, seed: int) -> None:
         with changing(engine, chance) as session:
             known = reference.snapshot(session)
             read = wire.read_envelope(orjson.dumps(batch(who, *operations)))
-            intake.receive(session, who, read, known.lists, known.areas, now=NOW, photo_max_bytes=PHOTO_MAX_BYTES)
+            intake.receive(
+                session,
+                who,
+                read,
+                known.lists,
+                known.areas,
+                now=NOW,
+                photo_max_bytes=PHOTO_MAX_BYTES,
+                likeness=YARDSTICK,
+            )
 
     for number in range(ROUNDS):
         sha256 = f"{seed:032x}{number:032x}"

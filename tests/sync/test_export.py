@@ -9,7 +9,7 @@ import io
 import json
 import tracemalloc
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,19 @@ import pytest
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
-from sync import export, journal, layers
+from sync import columns, export, groups, journal
+from sync.columns import Wanted
 from sync.formats import FORMATS
+from sync.groups import Word
 from sync.journal import Change
-from sync.layers import Wanted
 from sync.models import Incident, Patrol, SignedIn, Track, Vendor, begin_read, begin_write, insert_rows
 from sync.patrol_log import Selection, page
 from sync.problems import CursorExpired, Problem, QueryInvalid
 from tests.builders import GUALI, YINONG, make_item, make_lists, make_signed_in
 from tests.sync.records import NOW, make_incident, make_patrol, recorded
 
-EVERYTHING = Selection()
-LATER = NOW + dt.timedelta(hours=1)
+EVERYTHING, EXPANDED = Selection(), Selection(grouped="expand")
+SECOND, LATER = dt.timedelta(seconds=1), NOW + dt.timedelta(hours=1)
 Features = Callable[..., list[dict[str, Any]]]
 Lines = Callable[..., list[dict[str, str]]]
 
@@ -197,7 +198,7 @@ def spoil(session: Session, id: uuid.UUID) -> None:
 def test_what_the_database_or_a_record_raises_is_raised_whatever_writes(
     session: Session, officer: SignedIn, out: Patrol, tmp_path: Path
 ) -> None:
-    spoil(session, many(session, officer, out, 2 * layers.CHUNK)[-1])
+    spoil(session, many(session, officer, out, 2 * columns.CHUNK)[-1])
     for ending in FORMATS:
         with pytest.raises(ValueError, match="unexpected"):
             write(session, officer, Wanted("incident", EVERYTHING), ending, tmp_path)
@@ -206,7 +207,7 @@ def test_what_the_database_or_a_record_raises_is_raised_whatever_writes(
 def test_chunks_join_without_a_seam(
     session: Session, officer: SignedIn, out: Patrol, features: Features, lines: Lines
 ) -> None:
-    made = [str(id) for id in many(session, officer, out, 2 * layers.CHUNK + 1)]
+    made = [str(id) for id in many(session, officer, out, 2 * columns.CHUNK + 1)]
     assert [feature["id"] for feature in features(officer)] == made
     assert [line["id"] for line in lines(officer)] == made
 
@@ -217,7 +218,7 @@ def test_memory_stays_flat_however_many_incidents_there_are(
 ) -> None:
     peaks = []
     for _ in range(2):
-        many(session, officer, out, 10 * layers.CHUNK)
+        many(session, officer, out, 10 * columns.CHUNK)
         tracemalloc.start()
         write(session, officer, Wanted("incident", EVERYTHING), ending, tmp_path)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -239,13 +240,13 @@ def test_an_export_is_of_one_moment(
 
 
 def test_the_session_goes_on_after_nobody_read_on(session: Session, officer: SignedIn, out: Patrol) -> None:
-    many(session, officer, out, 3 * layers.CHUNK)
+    many(session, officer, out, 3 * columns.CHUNK)
     session.commit()
-    _, chunks = layers.read(session, officer, Wanted("incident", EVERYTHING))
-    assert len(next(chunks)) == layers.CHUNK
+    _, chunks = columns.read(session, officer, Wanted("incident", EVERYTHING))
+    assert len(next(chunks)) == columns.CHUNK
     del chunks
     session.rollback()
-    assert session.scalar(select(func.count()).select_from(Incident)) == 3 * layers.CHUNK
+    assert session.scalar(select(func.count()).select_from(Incident)) == 3 * columns.CHUNK
 
 
 # ---------------------------------------------------------------- what has changed
@@ -290,6 +291,45 @@ def test_since_a_cursor_only_what_changed_is_told_with_what_is_gone(
         str(moved.id): "delete",
     }
     assert changes(lines, reviewer, cursor(session, reviewer)) == {}
+
+
+def say(session: Session, action: str, *records: Incident, undoes: Sequence[uuid.UUID] = ()) -> list[uuid.UUID]:
+    """What the server said of these records has come about; the ids of its words."""
+    session.flush()
+    word = Word("incident", action, [each.id for each in records], "", undoes=undoes)
+    journal.hold_counter(session)
+    spoken = groups.say(session, [word], now=LATER)
+    journal.record(session, spoken.changes, now=LATER, evidence=spoken.evidence)
+    return spoken.ids
+
+
+def test_what_another_stands_for_now_is_gone_and_back_when_it_stands_alone(
+    session: Session, officer: SignedIn, reviewer: SignedIn, out: Patrol, lines: Lines
+) -> None:
+    first, second, alone = (make_incident(session, out, officer, received_at=NOW + n * SECOND) for n in range(3))
+    feed(session, first, second, alone, now=NOW + 3 * SECOND)
+    then = cursor(session, reviewer)
+    said = say(session, "group", first, second)
+    assert changes(lines, reviewer, then) == {str(first.id): "put", str(second.id): "delete"}
+    assert changes(lines, reviewer, then, EXPANDED) == {str(first.id): "put", str(second.id): "put"}
+    then = cursor(session, reviewer)
+    say(session, "undo", first, second, undoes=said)
+    assert changes(lines, reviewer, then) == {str(first.id): "put", str(second.id): "put"}
+
+
+def test_what_stands_for_another_that_is_gone_is_told_though_it_did_not_change(
+    session: Session, officer: SignedIn, reviewer: SignedIn, out: Patrol, lines: Lines
+) -> None:
+    first, second = (make_incident(session, out, officer, received_at=NOW + n * SECOND) for n in range(2))
+    feed(session, first, second, now=NOW + 3 * SECOND)
+    say(session, "group", first, second)
+    then, asked = cursor(session, reviewer), Wanted("incident", EVERYTHING)
+    etag = export.tag(session, reviewer, asked, "csv").etag
+    first.voided_at = LATER
+    feed(session, first, now=LATER)
+    assert changes(lines, reviewer, then) == {str(second.id): "put", str(first.id): "delete"}
+    assert changes(lines, reviewer, then, EXPANDED) == {str(first.id): "delete"}
+    assert not export.is_current(session, reviewer, asked, "csv", etag)
 
 
 def test_a_photo_that_arrives_and_a_track_that_grows_are_changes(

@@ -25,9 +25,9 @@ import shapely
 from osgeo_utils.samples import validate_gpkg
 from sqlalchemy.orm import Session
 
-from sync import export, formats, layers, places, projjson
+from sync import columns, export, formats, places, projjson
+from sync.columns import TARGETS, Wanted
 from sync.formats import FORMATS
-from sync.layers import TARGETS, Wanted
 from sync.models import Incident, Patrol, SignedIn, Track, begin_read
 from sync.patrol_log import Selection
 from sync.problems import ExportTooLarge, QueryInvalid
@@ -73,8 +73,8 @@ def written(session: Session, who: SignedIn, folder: Path, ending: str, kind: st
 
 def by_gdal(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What GDAL says of the file's one layer, and its records, each with its `shape`; instants as GDAL tells them."""
-    told, _, places, columns = pyogrio.raw.read(opened(path), datetime_as_string=True)
-    records = [dict(zip(told["fields"], row, strict=True)) for row in zip(*columns, strict=True)]
+    told, _, places, values = pyogrio.raw.read(opened(path), datetime_as_string=True)
+    records = [dict(zip(told["fields"], row, strict=True)) for row in zip(*values, strict=True)]
     return told, [{**record, "shape": shape(wkb)} for record, wkb in zip(records, places, strict=True)]
 
 
@@ -288,9 +288,9 @@ def test_a_spreadsheet_has_real_dates_in_beijing_time_numbers_and_no_formula(
 ) -> None:
     seen.description = "=1+1"
     path = written(session, officer, tmp_path, "xlsx", lang="zh")
-    _, _, _, columns = pyogrio.raw.read(path, datetime_as_string=True)
+    _, _, _, told_of = pyogrio.raw.read(path, datetime_as_string=True)
     told = pyogrio.read_info(path)
-    first = {name: values[0] for name, values in zip(told["fields"], columns, strict=True)}
+    first = {name: values[0] for name, values in zip(told["fields"], told_of, strict=True)}
     assert first["发生时间 (UTC+8)"].startswith("2026-11-23T16:15:02.123")
     assert (first["描述"], first["照片数"], first["纬度"]) == ("=1+1", 1, 30.18)
     types = dict(zip(told["fields"], told["ogr_types"], strict=True))
@@ -302,11 +302,11 @@ def test_a_spreadsheet_has_real_dates_in_beijing_time_numbers_and_no_formula(
 def test_a_spreadsheet_that_would_lose_rows_is_refused(
     session: Session, officer: SignedIn, out: Patrol, tmp_path: Path
 ) -> None:
-    columns = (layers.Column("id", "编号", heading="id"),)
-    layer = layers.Layer("incidents", columns, TARGETS["EPSG:4326"], is_lines=False)
-    chunk = layers.Chunk([[None] * 1_000], [None] * 1_000)
+    only = columns.Column("id", "编号", heading="id")
+    layout = columns.Layout("incidents", (only,), TARGETS["EPSG:4326"], is_lines=False)
+    chunk = columns.Chunk([[None] * 1_000], [None] * 1_000)
     with pytest.raises(ExportTooLarge):
-        FORMATS["xlsx"].write(layer, (chunk for _ in range(1_049)), tmp_path / "file.xlsx")
+        FORMATS["xlsx"].write(layout, (chunk for _ in range(1_049)), tmp_path / "file.xlsx")
 
 
 # ---------------------------------------------------------------- personal data
@@ -345,7 +345,7 @@ def test_a_file_without_records_is_whole_too(session: Session, officer: SignedIn
 def test_titles_of_columns_are_chinese_on_request_and_no_two_are_alike(
     session: Session, officer: SignedIn, seen: Incident, tmp_path: Path
 ) -> None:
-    for kind in layers.NAMES:
+    for kind in columns.NAMES:
         with written(session, officer, tmp_path, "csv", kind, lang="zh").open(encoding="utf-8-sig") as file:
             titles = next(csv.reader(file))
         assert len(set(titles)) == len(titles)
@@ -356,9 +356,9 @@ def test_titles_of_columns_are_chinese_on_request_and_no_two_are_alike(
 
 def test_names_for_shapefiles_are_ten_letters_and_no_two_are_alike(session: Session, officer: SignedIn) -> None:
     session.commit()
-    for kind in layers.NAMES:
-        layer, _ = layers.read(session, officer, Wanted(kind, EVERYTHING))
-        names = [column.short for column in layer.columns]
+    for kind in columns.NAMES:
+        layout, _ = columns.read(session, officer, Wanted(kind, EVERYTHING))
+        names = [column.short for column in layout.columns]
         assert all(name.isascii() and 0 < len(name) <= 10 for name in names)
         assert len(set(names)) == len(names)
         session.rollback()
@@ -405,10 +405,10 @@ def test_without_its_libraries_a_format_is_refused_and_told_what_to_install_and_
 BARE = """
 import sys
 sys.modules |= dict.fromkeys(("pyogrio", "arro3.core", "arro3.io", "xlsxwriter"))
-from sync import formats, layers
+from sync import formats, columns
 for ending in formats.FORMATS:
     try:
-        formats.check(ending, layers.TARGETS["EPSG:4326"])
+        formats.check(ending, columns.TARGETS["EPSG:4326"])
         print(ending, "works")
     except formats.FormatNotInstalled as problem:
         print(ending, problem.details["install"])

@@ -18,7 +18,7 @@ from sync.evidence import verify
 from sync.journal import entries_of
 from sync.models import AnnouncedPhoto, Incident, Link, Operation, SignedIn, Track, Upload, Vendor, begin_write
 from tests.builders import make_lists, make_signed_in
-from tests.sync.days import PHOTO_MAX_BYTES, batch, incident, operation, patrol
+from tests.sync.days import PHOTO_MAX_BYTES, YARDSTICK, batch, incident, operation, patrol
 
 Doing = Callable[[Session], Any]
 
@@ -30,7 +30,9 @@ def receive(session: Session, who: SignedIn, envelope: dict[str, Any], now: dt.d
     begin_write(session)
     known = reference.snapshot(session)
     read = wire.read_envelope(orjson.dumps(envelope))
-    return intake.receive(session, who, read, known.lists, known.areas, now=now, photo_max_bytes=PHOTO_MAX_BYTES)
+    return intake.receive(
+        session, who, read, known.lists, known.areas, now=now, photo_max_bytes=PHOTO_MAX_BYTES, likeness=YARDSTICK
+    )
 
 
 def stretch(of: dict[str, Any]) -> dict[str, Any]:

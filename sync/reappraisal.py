@@ -1,0 +1,159 @@
+"""Looks at records again, behind the requests, when more is known by now: how their photos look, or how often their
+vendor was warned before. What was found is kept as at their arrival; a note that changed is sworn to, the version
+stays. Vendors of whom more is known are compared here too: no phone waits to hear whom they resemble.
+
+Any number of processes may do so side by side. The whole table can be gone through the same way (`walk`).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, literal, select, tuple_
+from sqlalchemy.orm import Session
+
+from sync import journal, resemblances
+from sync.again import look_again_at
+from sync.groups import MODELS
+from sync.journal import hold_counter, record_change
+from sync.likeness import Sketch
+from sync.models import Reappraisal, UtcDateTime, among, update_rows
+from sync.resemblances import KEPT_FROM_BITS, KINDS, Yardstick
+from sync.vendor_log import asked_of, recounted, repeat_notes, weigh_vendors
+from sync.vendors import REPEAT
+from sync.verdicts import Record, remark
+
+#: Records looked at in one transaction: a phone that amends one of them waits for no more than that.
+MOST_AT_ONCE = 200
+
+
+def waiting(session: Session) -> int:
+    """How many records wait to be looked at again. Only asks."""
+    return session.scalar(select(func.count()).select_from(Reappraisal)) or 0
+
+
+def look_again(session: Session, yardstick: Yardstick, *, now: dt.datetime, most: int = MOST_AT_ONCE) -> int:
+    """How many that waited were looked at; 0: none is left. The caller has begun a writing transaction and commits."""
+    chosen = select(Reappraisal.id, Reappraisal.record_id, Reappraisal.kind).order_by(Reappraisal.id).limit(most)
+    rows = session.execute(chosen.with_for_update(skip_locked=True)).all()
+    if rows:
+        _appraise(session, {row.record_id: row.kind for row in rows}, yardstick, now=now)
+        session.execute(delete(Reappraisal).where(among(session, Reappraisal.id, [row.id for row in rows])))
+    return len(rows)
+
+
+#: In this order a walk goes through everything.
+_WALKED = (*KINDS, "vendor")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a walk through all records has come: how many are `done`, and behind which record it stands."""
+
+    kind: str
+    at: dt.datetime | None = None
+    id: uuid.UUID | None = None
+    done: int = 0
+
+
+def begin() -> Step:
+    """The first step of a walk through all records."""
+    return Step(_WALKED[0])
+
+
+def walk(
+    session: Session, step: Step, yardstick: Yardstick, *, now: dt.datetime, most: int = MOST_AT_ONCE
+) -> Step | None:
+    """The next records in order of kind and time are looked at; the step after them, `None` behind the last."""
+    model = MODELS[step.kind]
+    at = model.created_at if step.kind == "vendor" else model.occurred_at
+    asked = select(model.id, at.label("at")).order_by(at, model.id).limit(most)
+    if step.id is not None:
+        place = tuple_(literal(step.at, UtcDateTime), literal(step.id, model.id.type))
+        asked = asked.where(tuple_(at, model.id) > place)
+    rows = session.execute(asked).all()
+    if not rows:
+        behind = _WALKED[_WALKED.index(step.kind) + 1 :]
+        return Step(behind[0], done=step.done) if behind else None
+    _appraise(session, {row.id: step.kind for row in rows}, yardstick, now=now)
+    return Step(step.kind, rows[-1].at, rows[-1].id, step.done + len(rows))
+
+
+def total(session: Session) -> int:
+    """How many records a walk goes through."""
+    return sum(session.scalar(select(func.count()).select_from(MODELS[kind])) or 0 for kind in _WALKED)
+
+
+# ---------------------------------------------------------------- one transaction
+
+
+def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yardstick, *, now: dt.datetime) -> None:
+    records = _lock(session, chosen)
+    live = {id: each for id, each in records.items() if each.state["voided_at"] is None}
+    incidents = _incidents(session, live)
+    _remark_repeats(session, live, incidents)
+    changes = _write(session, [each for each in live.values() if each.touched])
+    seen = {id: each for kind in KINDS for id, each in _sketched(session, kind, live).items()}
+    found = resemblances.search(session, seen, yardstick.table)
+    hold_counter(session)
+    found = resemblances.search_on(session, seen, yardstick.table, found)
+    resemblances.keep(session, found, records.keys(), yardstick.table, now=now)
+    vendors = [id for id, kind in chosen.items() if kind == "vendor"]
+    weigh_vendors(session, vendors, yardstick.table, least_bits=KEPT_FROM_BITS, now=now)
+    spoken = resemblances.group_sent_again(session, found, now=now)
+    for each in spoken:
+        look_again_at(session, recounted(session, each.changed), now=now)
+    changes += [change for each in spoken for change in each.changes]
+    evidence = [entry for each in spoken for entry in each.evidence]
+    if changes or evidence:
+        journal.record(session, changes, now=now, evidence=evidence)
+
+
+def _lock(session: Session, chosen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Record]:
+    """The records, locked as settling does it: whoever amends one waits."""
+    found: dict[uuid.UUID, Record] = {}
+    for kind in reversed(KINDS):
+        table = MODELS[kind].__table__
+        ids = [id for id, of in chosen.items() if of == kind]
+        locked = select(table).where(among(session, table.c.id, ids)).order_by(table.c.id)
+        for row in session.execute(locked.with_for_update(key_share=True)).mappings() if ids else ():
+            found[row["id"]] = Record(kind, dict(row))
+    return found
+
+
+def _incidents(session: Session, records: Mapping[uuid.UUID, Record]) -> dict[uuid.UUID, Mapping[str, Any]]:
+    """The columns of every incident among these records, and of those that the warnings among them are about."""
+    among_them = {id: each.state for id, each in records.items() if each.kind == "incident"}
+    about = {each.state["incident"] for each in records.values() if each.kind == "warning"}
+    return {**among_them, **resemblances.incidents_of(session, about - among_them.keys())}
+
+
+def _sketched(session: Session, kind: str, records: Mapping[uuid.UUID, Record]) -> dict[uuid.UUID, Sketch]:
+    return resemblances.sketched(session, kind, [each.state for each in records.values() if each.kind == kind])
+
+
+def _remark_repeats(
+    session: Session, records: Mapping[uuid.UUID, Record], incidents: Mapping[uuid.UUID, Mapping[str, Any]]
+) -> None:
+    """The records say of their vendors what is known by now; those that said something else are touched."""
+    of_vendors = [r for r in records.values() if r.state.get("vendor_id")]
+    asked = [asked_of(r.state, incidents[r.state.get("incident", r.state["id"])]) for r in of_vendors]
+    notes = repeat_notes(session, asked, [])
+    for record in records.values():
+        before = record.state["notes"]
+        remark(record, REPEAT, notes.get(record.state["id"]))
+        record.touched = record.state["notes"] != before
+
+
+def _write(session: Session, touched: Sequence[Record]) -> list[journal.Change]:
+    for kind in KINDS:
+        states = [each.state for each in touched if each.kind == kind]
+        update_rows(
+            session, MODELS[kind], [{name: state[name] for name in ("id", "notes", "note_codes")} for state in states]
+        )
+    links = journal.item_links(session, [each.state["id"] for each in touched if each.kind == "incident"])
+    return [record_change(each.kind, each.state, links.get(each.state["id"], [])) for each in touched]
