@@ -218,7 +218,7 @@ def test_memory_stays_flat_however_many_incidents_there_are(
 ) -> None:
     peaks = []
     for _ in range(2):
-        many(session, officer, out, 10 * columns.CHUNK)
+        many(session, officer, out, 5 * columns.CHUNK)
         tracemalloc.start()
         write(session, officer, Wanted("incident", EVERYTHING), ending, tmp_path)
         peaks.append(tracemalloc.get_traced_memory()[1])
