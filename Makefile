@@ -2,6 +2,7 @@
 #   make run    the server with demo data and a simulated patrol day, on http://127.0.0.1:8000 (PORT)
 #   make test   the whole suite; on PostgreSQL too where its server is installed (.ci/run installs it)
 #   make bench  how fast it is, beside its floors
+#   make bench-likeness  how well it tells what is the same: on days whose truth is known, and on a public set
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: run test bench
+.PHONY: run test bench bench-likeness
 
 run: $(VENV)/to-run
 	@$(BIN)/python -m tests.demo
@@ -19,6 +20,9 @@ test: $(VENV)/to-test
 
 bench: $(VENV)/to-test
 	@$(BIN)/python -m tests.bench
+
+bench-likeness: $(VENV)/to-test
+	@$(BIN)/python -m tests.bench.likeness
 
 $(VENV)/to-run: requirements.txt | $(BIN)/python
 	@echo "Installing what the server needs (a minute or two, once) …"

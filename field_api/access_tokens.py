@@ -92,6 +92,7 @@ def _note_use(answer: Response) -> Response:
     program: accounts.Program | None = g.pop("program", None)
     if program is not None and program.is_to_be_noted:
         session = db.session()
+        session.rollback()
         try:
             begin_write(session)
             accounts.note_use(session, program.token_id, now=dt.datetime.now(dt.UTC))

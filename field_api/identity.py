@@ -26,7 +26,7 @@ from jwt.exceptions import PyJWTError
 from field_api.database import db
 from field_api.settings import Settings
 from sync import accounts
-from sync.models import SignedIn
+from sync.models import SignedIn, begin_read
 from sync.problems import Forbidden, TokenInvalid
 
 View = Callable[..., Any]
@@ -98,7 +98,8 @@ def roles(*names: str, permit: bool = False, program: bool = False) -> Callable[
 
     With `permit` it also takes a sign-in that is for sending only (`accounts.use_permit`), with `program`, which is for
     views that only read, an access token; all others refuse them. Goes directly below the route. The read transaction
-    has ended when the view begins: none stays open while a slow body is read.
+    has ended when the view begins: none stays open while a slow body is read. A program sends no body, and its view
+    goes on in the same one: beginning another costs as much as a feature.
     """
 
     def guard(view: View) -> View:
@@ -143,8 +144,8 @@ def _access_token() -> str | None:
 def _reading(token: str, *, program: bool) -> SignedIn:
     """In whose name the program reads; `access_tokens` notes the use after the answer."""
     session = db.session()
+    begin_read(session)
     found = accounts.program(session, token, now=dt.datetime.now(dt.UTC))
-    session.rollback()
     if not program:
         raise Forbidden("An access token is for reading, and not for this")
     g.program = found

@@ -23,6 +23,8 @@ _VARIABLES = {
     "s3_endpoint_url": "AWS_ENDPOINT_URL",
     "s3_region": "AWS_REGION",
 }
+#: What is less probable than this is not kept (`resemblances.KEPT_FROM_BITS`).
+LEAST_SCORE = 0.06
 #: How numbers are read, and what they are called where they can't be.
 _NUMBERS: dict[str, tuple[Any, str]] = {"int": (int, "a whole number"), "float": (float, "a number")}
 #: No span of time is longer, s: ten years. Far longer ones no calendar and no clock can count.
@@ -74,11 +76,11 @@ class Settings:
     #: A table of weights of its own (`estimate-likeness` writes one); else the one that comes with the engine.
     likeness_file: str = ""
     #: How probable it has to be that two patrols, incidents, warnings or vendors are one before people are told of it.
-    #: A supervisor looks at about one wrong proposal in two hundred incidents; of vendors more depends on it (what was
-    #: said to whom), and of patrols and warnings little, for those of one event are found by their incidents.
-    likeness_patrol: float = 0.9
-    likeness_incident: float = 0.9
-    likeness_warning: float = 0.9
+    #: A look at two records is cheap, an event that counts twice is not: at 0.2 some 95 of 100 pairs that are one are
+    #: told of, and a wrong one for 200 records (`make bench-likeness`). Of vendors more depends on it.
+    likeness_patrol: float = 0.2
+    likeness_incident: float = 0.2
+    likeness_warning: float = 0.2
     likeness_vendor: float = 0.95
 
     #: Failed sign-ins within one window before a name or an address has to wait for the window's end.
@@ -102,8 +104,9 @@ class Settings:
             if name.endswith("_s") and value > LONGEST_S:
                 raise SettingsInvalid(f"{variable(name)} is too large: {value}")
         for name, value in vars(self).items():
-            if name.startswith("likeness_") and name != "likeness_file" and not 0.5 <= value < 1:
-                raise SettingsInvalid(f"{variable(name)} has to be a probability from 0.5 to less than 1: {value}")
+            if name.startswith("likeness_") and name != "likeness_file" and not LEAST_SCORE <= value < 1:
+                told = f"has to be a probability from {LEAST_SCORE} to less than 1: {value}"
+                raise SettingsInvalid(f"{variable(name)} {told}")
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise SettingsInvalid(f"{variable('cors_origins')}: no origin, as in https://desk.example: {origin!r}")

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from sync.fellegi_sunter import Chance, Levels, Piece, Scale, Table, score_of
+from sync.fellegi_sunter import Chance, Levels, Piece, Scale, score_of
 
 #: For how many pairs that are the same, and as many that are not, what a scale says already counts. ESTIMATE.
 KNOWN_PAIRS = 20.0
@@ -40,24 +40,6 @@ def estimate(scale: Scale, candidates: Iterable[Judged], chosen: Iterable[Judged
         if _change(before, learned) < _SETTLED:
             break
     return learned
-
-
-def estimate_table(
-    table: Table,
-    candidates: Mapping[str, Iterable[Judged]],
-    chosen: Mapping[str, Iterable[Judged]],
-    *,
-    version: str,
-    reason: str,
-) -> Table:
-    """The table of a new version, each scale as the pairs of its name teach it (see `estimate`); others stay."""
-    scales = {
-        name: estimate(scale, candidates.get(name, ()), chosen.get(name, ()))
-        if name in candidates or name in chosen
-        else scale
-        for name, scale in table.scales.items()
-    }
-    return Table(version, reason, scales)
 
 
 def _alike(pairs: Iterable[Judged]) -> _Alike:

@@ -2,7 +2,8 @@
 
 `_conditions` is the one place where everything that was asked comes together: visibility and the filters of the lists
 (`patrol_log`), a box, a time, properties, a filter in CQL2. Records come newest first, like every list; lists in the
-order of their keys. On PostgreSQL the database writes the properties, and Python puts geometry and links around them.
+order of their keys. The database makes texts of instants and ids, and looks once for a record's photos; what items are
+called is put together here, where it costs less.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import re
 import threading
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,17 +46,33 @@ from sqlalchemy.sql import ColumnElement
 from sync import cql, patrol_log, projections, shapes
 from sync.clock import LOCAL_ZONE
 from sync.journal import canonical
-from sync.layers import Layer, arrived_photos
-from sync.models import Head, SignedIn, TownshipArea, Track, TrackBox, UtcDateTime, among, is_box, within_shape
+from sync.layers import Layer, photos_told
+from sync.models import (
+    EnforcementItem,
+    Head,
+    SignedIn,
+    TownshipArea,
+    Track,
+    TrackBox,
+    UtcDateTime,
+    among,
+    is_box,
+    text_of_instant,
+    text_of_uuid,
+    within_shape,
+)
 from sync.patrol_log import FILTERS, Selection
 from sync.problems import NotFound, QueryInvalid
 from sync.projections import CRS84, Crs
+from sync.shapes import Json
 
 #: What every layer takes, besides its own filters and its properties.
 COMMON = ("limit", "cursor", "bbox", "bbox-crs", "datetime", "crs", "filter", "filter-lang", "filter-crs")
 LANGUAGES = ("cql2-text", "cql2-json")
 #: Counts that each process remembers.
 COUNTS_KEPT = 256
+#: Lists of item codes whose names each process remembers, so that memory stays flat however many there are.
+NAMES_KEPT = 10_000
 _NUMBER = re.compile(r"[-+]?([0-9]{1,20}\.?[0-9]{0,30}|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
 
 Condition = ColumnElement[bool]
@@ -300,10 +318,10 @@ def _line(points: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
 
 
 class Page(NamedTuple):
-    """Features as GeoJSON, how many there are on all pages, and where the next page begins, `None` on the last. `state`
-    says of which state of the journal they are, `None` where there are none."""
+    """Features as values of GeoJSON, how many there are on all pages, where the next page begins (`None` on the last),
+    and of which state of the journal they are (`None` where there are none)."""
 
-    features: list[str]
+    features: list[Json]
     matched: int
     next: str | None
     state: bytes | None
@@ -320,15 +338,17 @@ def page(session: Session, who: SignedIn, layer: Layer, asked: Asked, address: s
     rows = _rows(session, who, layer, conditions, place, asked.limit + 1)
     shown = rows[: asked.limit]
     if known is None:
-        known = len(rows) if len(rows) <= asked.limit else _count(session, who, layer, asked, conditions, rows[0].head)
+        known = len(rows)
+        if known > asked.limit:
+            known = _count(session, who, layer, asked, conditions, rows[0][_HEAD])
     following = None
     if len(rows) > asked.limit:
-        following = f"{known}.{_behind(layer, asked, place, shown)}"
-    return Page(_written(session, layer, shown, asked.crs, address), known, following, rows[0].head if rows else None)
+        following = f"{known}.{_behind(session, layer, asked, place, shown)}"
+    return Page(_written(session, layer, shown, asked.crs, address), known, following, rows[0][_HEAD] if rows else None)
 
 
-def one(session: Session, who: SignedIn, layer: Layer, id: str, crs: Crs, address: str) -> tuple[str, bytes]:
-    """The feature as GeoJSON, and of which state of the journal.
+def one(session: Session, who: SignedIn, layer: Layer, id: str, crs: Crs, address: str) -> tuple[Json, bytes]:
+    """The feature as a value of GeoJSON, and of which state of the journal.
 
     Raises NotFound if the layer has none of this id, or not for this account.
     """
@@ -338,7 +358,7 @@ def one(session: Session, who: SignedIn, layer: Layer, id: str, crs: Crs, addres
     rows = _rows(session, who, layer, [layer.key == key, *conditions], None, 1)
     if not rows:
         raise NotFound
-    return _written(session, layer, rows, crs, address)[0], rows[0].head
+    return _written(session, layer, rows, crs, address)[0], rows[0][_HEAD]
 
 
 def _key(layer: Layer, id: str) -> Any:
@@ -367,10 +387,13 @@ def _position(layer: Layer, asked: Asked) -> tuple[int, Any]:
     return int(counted), int(position)
 
 
-def _behind(layer: Layer, asked: Asked, place: Any, shown: Sequence[Any]) -> str:
+def _behind(session: Session, layer: Layer, asked: Asked, place: Any, shown: Sequence[Any]) -> str:
     if layer.kind is None:
         return str((place or 0) + len(shown))
-    return patrol_log.cursor_after([layer.id, asked.given], shown[-1].at, shown[-1].key)
+    last = session.execute(
+        select(layer.model.occurred_at, layer.key).where(layer.key == uuid.UUID(shown[-1][_KEY]))
+    ).one()
+    return patrol_log.cursor_after([layer.id, asked.given], *last)
 
 
 _counts: OrderedDict[bytes, tuple[bytes, int]] = OrderedDict()
@@ -403,40 +426,57 @@ def _count(
 def _rows(
     session: Session, who: SignedIn, layer: Layer, conditions: list[Condition], place: Any, limit: int
 ) -> Sequence[Any]:
-    """Rows of `key`, `at`, `head`, what the geometry is made of, and the properties as JSON in `told`."""
+    """Rows of `_BESIDE`, then the properties. The connection is asked, for the ORM would go through them once more."""
+    asked = _asked(layer, session.get_bind().dialect.name)
     if layer.kind is None:
-        listed = _listed(layer).where(*conditions).order_by(layer.key).offset(place).limit(limit)
-        return _told_here(session, layer, listed)
-    if place is not None:
-        conditions = [*conditions, _older(layer.model, *place)]
-    newest = _newest(layer, who, conditions, limit)
-    if session.get_bind().dialect.name != "postgresql":
-        return _told_here(session, layer, newest)
-    return session.execute(_told_there(layer, newest)).all()
+        rows = asked.where(*conditions).order_by(layer.key).offset(place).limit(limit)
+    else:
+        older = [] if place is None else [_older(layer.model, *place)]
+        rows = _newest(asked, layer, who, [*conditions, *older], limit)
+    return session.connection().execute(rows).all()
 
 
 def _older(model: Any, at: dt.datetime, id: uuid.UUID) -> Condition:
     return tuple_(model.occurred_at, model.id) < tuple_(literal(at, UtcDateTime), literal(id, model.id.type))
 
 
-def _listed(layer: Layer) -> Select[Any]:
-    extra = (layer.key.label("key"), null().label("at"), layer.model.geometry.label("drawn"), _head())
-    return select(*extra, *_named(layer)).select_from(layer.source)
+#: What comes before the properties in a row: its key, a position or what is drawn, how photos fare, the journal's head,
+#: and the version of the reference data. By number: a name costs as much as the value.
+_BESIDE = range(6)
+_KEY, _LON, _LAT, _PHOTOS, _HEAD, _REFERENCE = _BESIDE
+_SHAPE = _LAT
 
 
-def _named(layer: Layer) -> list[Any]:
-    return [column.label(f"_{name}") for name, column in layer.columns.items()]
+@cache
+def _asked(layer: Layer, dialect: str) -> Select[Any]:
+    """What is asked of the database, put together once: it is the same for every page."""
+    if layer.kind is None:
+        beside = [layer.key, null(), layer.model.geometry.label("drawn"), null()]
+    else:
+        beside = [text_of_uuid(dialect, layer.key), layer.model.lon, layer.model.lat, photos_told(layer.model)]
+    state = [select(column).scalar_subquery().label(name) for name, column in _STATE.items()]
+    return select(beside[0].label("key"), *beside[1:], *state, *_texts(layer, dialect)).select_from(layer.source)
 
 
-def _head() -> Any:
-    return select(Head.hash).scalar_subquery().label("head")
+_STATE = {"head": Head.hash, "reference": Head.reference_version}
 
 
-def _newest(layer: Layer, who: SignedIn, conditions: Sequence[Condition], limit: int) -> Select[Any]:
+def _texts(layer: Layer, dialect: str) -> Iterator[Any]:
+    """The properties in order, ready to be written."""
+    for each in layer.told:
+        if each.kind == "date-time":
+            yield text_of_instant(dialect, each.column).label(f"_{each.name}")
+        elif each.kind == "uuid":
+            yield text_of_uuid(dialect, each.column).label(f"_{each.name}")
+        else:
+            yield each.column.label(f"_{each.name}")
+
+
+def _newest(
+    asked: Select[Any], layer: Layer, who: SignedIn, conditions: Sequence[Condition], limit: int
+) -> Select[Any]:
     """The newest of them, each way that makes a record visible asked by itself, as lists do (`patrol_log`)."""
     model, order = layer.model, (layer.model.occurred_at.desc(), layer.model.id.desc())
-    extra = (model.id.label("key"), model.occurred_at.label("at"), model.lon.label("lon"), model.lat.label("lat"))
-    asked = select(*extra, arrived_photos(model).label("arrived"), _head(), *_named(layer)).select_from(layer.source)
     ways = patrol_log.ways_to_see(model, who)
     if len(ways) == 1:
         return asked.where(ways[0], *conditions).order_by(*order).limit(limit)
@@ -448,114 +488,103 @@ def _newest(layer: Layer, who: SignedIn, conditions: Sequence[Condition], limit:
     return asked.where(model.id.in_(ids)).order_by(*order).limit(limit)
 
 
-#: RFC 3339 to the millisecond, as `shapes.instant` tells it.
-_INSTANT = 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'
-
-
-def _told_there(layer: Layer, newest: Select[Any]) -> Select[Any]:
-    """The same rows with the properties written by PostgreSQL: Python would take longer than all the rest."""
-    found = newest.subquery("found")
-    kinds = {each.name: each.kind for each in layer.properties}
-
-    def told(name: str) -> Any:
-        column = found.c[f"_{name}"]
-        return (func.to_char(column, _INSTANT) if kinds[name] == "date-time" else column).label(name)
-
-    properties = select(*map(told, layer.columns)).correlate(found).lateral("properties")
-    written = cast(func.row_to_json(properties.table_valued()), Text).label("told")
-    extra = [found.c[name] for name in ("key", "at", "lon", "lat", "arrived", "head")]
-    joined = select(*extra, written).select_from(found.join(properties, true()))
-    return joined.order_by(found.c.at.desc(), found.c.key.desc())
-
-
-class _Row(NamedTuple):
-    key: Any
-    at: Any
-    lon: Any
-    lat: Any
-    drawn: Any
-    arrived: Any
-    head: Any
-    told: str
-
-
-def _told_here(session: Session, layer: Layer, asked: Select[Any]) -> list[_Row]:
-    kinds = {each.name: each.kind for each in layer.properties}
-    rows = []
-    for found in session.execute(asked).mappings():
-        values = {name: found[f"_{name}"] for name in layer.columns}
-        told = {name: shapes.instant(v) if kinds[name] == "date-time" else v for name, v in values.items()}
-        extra = {name: found.get(name) for name in _Row._fields if name != "told"}
-        rows.append(_Row(**extra, told=orjson.dumps(told).decode()))
-    return rows
-
-
 # ---------------------------------------------------------------- GeoJSON
 
 
-def _written(session: Session, layer: Layer, rows: Sequence[Any], crs: Crs, address: str) -> list[str]:
+def _written(session: Session, layer: Layer, rows: Sequence[Any], crs: Crs, address: str) -> list[Json]:
     drawn = _DRAWN.get(layer.kind, _points)(session, rows, crs)
-    if layer.kind is None:
-        return [_feature(_json(row.key)[1:-1], geometry, row.told) for row, geometry in zip(rows, drawn, strict=True)]
-    records, photos = f"{address}/api/v1/{layer.id}/", f"{address}/api/v1/photos/"
-    return [
-        _feature(row.key, geometry, _with_links(row, records, photos))
-        for row, geometry in zip(rows, drawn, strict=True)
-    ]
+    told = [each.name for each in layer.told]
+    features: list[Json] = []
+    for row, geometry in zip(rows, drawn, strict=True):
+        properties = dict(zip(told, row[len(_BESIDE) :], strict=True))
+        features.append({"type": "Feature", "id": row[_KEY], "geometry": geometry, "properties": properties})
+    if layer.kind is not None:
+        _complete(session, layer, rows, features, f"{address}/api/v1")
+    return features
 
 
-def _feature(key: Any, geometry: str, properties: str) -> str:
-    return f'{{"type":"Feature","id":"{key}","geometry":{geometry},"properties":{properties}}}'
+def _complete(session: Session, layer: Layer, rows: Sequence[Any], features: Sequence[Json], api: str) -> None:
+    """The features say what the database did not: how photos fare, what items are called, where the record is."""
+    names = _item_names(session, rows[0][_REFERENCE]) if rows and "item_names" in layer.added else None
+    records, before, behind = f"{api}/{layer.id}/", f"{api}/photos/", "?size=screen"
+    between = f"{behind} {before}"
+    for row, feature in zip(rows, features, strict=True):
+        properties = feature["properties"]
+        missing, _, arrived = (row[_PHOTOS] or "0:").partition(":")
+        properties["photo_missing_count"] = int(missing)
+        properties["photo_urls"] = before + arrived.replace(",", between) + behind if arrived else None
+        properties["record_url"] = records + row[_KEY]
+        if names is not None:
+            properties["item_names"] = names[properties["items"]]
 
 
-def _with_links(row: Any, records: str, photos: str) -> str:
-    """The properties of a record with the addresses of its photos that have arrived, and its own."""
-    urls = "null"
-    if row.arrived:
-        urls = '"' + " ".join(f"{photos}{sha256}?size=screen" for sha256 in sorted(row.arrived.split(","))) + '"'
-    return f'{row.told[:-1]},"photo_urls":{urls},"record_url":"{records}{row.key}"}}'
+class _Names(dict[str | None, str | None]):
+    """What lists of item codes are called, with semicolons between; each list is put together once."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        super().__init__({None: None})
+        self._names = names
+
+    def __missing__(self, codes: str | None) -> str | None:
+        called = ";".join(self._names.get(code, code) for code in (codes or "").split(";"))
+        if len(self) < NAMES_KEPT:
+            self[codes] = called
+        return called
 
 
-def _points(_: Session, rows: Sequence[Any], crs: Crs) -> list[str]:
+_names: dict[uuid.UUID, _Names] = {}
+
+
+def _item_names(session: Session, version: uuid.UUID) -> _Names:
+    """The names of the items in their newest editions, read once for each version of the reference data."""
+    if version not in _names:
+        item = EnforcementItem
+        rows = session.execute(select(item.code, item.name).order_by(item.from_on))
+        _names.clear()
+        _names[version] = _Names({row.code: row.name for row in rows})
+    return _names[version]
+
+
+def _points(_: Session, rows: Sequence[Any], crs: Crs) -> list[Json | None]:
     if crs is CRS84:
-        return [_point(row.lon, row.lat) for row in rows]
-    lon, lat = (np.array([getattr(row, name) for row in rows], float) for name in ("lon", "lat"))
+        return [_point(row[_LON], row[_LAT]) for row in rows]
+    lon, lat = (np.array([row[place] for row in rows], float) for place in (_LON, _LAT))
     first, second = projections.to_wire(crs, lon, lat)
     shown = np.isfinite(first) & np.isfinite(second)
     pairs = zip(first.tolist(), second.tolist(), shown.tolist(), strict=True)
-    return [_point(x, y) if is_shown else "null" for x, y, is_shown in pairs]
+    return [_point(x, y) if is_shown else None for x, y, is_shown in pairs]
 
 
-def _point(x: float | None, y: float | None) -> str:
-    return "null" if x is None else f'{{"type":"Point","coordinates":[{x!r},{y!r}]}}'
+def _point(x: float | None, y: float | None) -> Json | None:
+    return None if x is None else {"type": "Point", "coordinates": (x, y)}
 
 
-def _lines(session: Session, rows: Sequence[Any], crs: Crs) -> list[str]:
+def _lines(session: Session, rows: Sequence[Any], crs: Crs) -> list[Json | None]:
     """The way of each patrol; tracks of a single point are no lines."""
-    asked = select(Track.patrol_id, Track.points).where(among(session, Track.patrol_id, [row.key for row in rows]))
-    ways: dict[Any, list[Any]] = defaultdict(list)
+    ids = [uuid.UUID(row[_KEY]) for row in rows]
+    asked = select(Track.patrol_id, Track.points).where(among(session, Track.patrol_id, ids))
+    ways: dict[str, list[Any]] = defaultdict(list)
     for patrol_id, points in session.execute(asked.order_by(Track.patrol_id, Track.from_at, Track.id)):
         if len(points) > 1:
-            ways[patrol_id].append(_on_wire(crs, np.array(_line(points))).tolist())
-    lines = ({"type": "MultiLineString", "coordinates": ways[row.key]} if row.key in ways else None for row in rows)
-    return [_json(line) for line in lines]
+            ways[str(patrol_id)].append(_on_wire(crs, np.array(_line(points))).tolist())
+    return [{"type": "MultiLineString", "coordinates": ways[row[_KEY]]} if row[_KEY] in ways else None for row in rows]
 
 
-def _areas(_: Session, rows: Sequence[Any], crs: Crs) -> list[str]:
+def _areas(_: Session, rows: Sequence[Any], crs: Crs) -> list[Json | None]:
     if crs is CRS84:
-        return [_json(row.drawn) for row in rows]
-    return [shapely.to_geojson(shapely.transform(_shape(row.drawn), lambda at: _on_wire(crs, at))) for row in rows]
+        return [row[_SHAPE] for row in rows]
+    moved = (shapely.transform(_shape(row[_SHAPE]), lambda at: _on_wire(crs, at)) for row in rows)
+    return [orjson.loads(shapely.to_geojson(shape)) for shape in moved]
 
 
 def _on_wire(crs: Crs, at: Any) -> Any:
     return np.column_stack(projections.to_wire(crs, at[:, 0], at[:, 1]))
 
 
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
-
-
-_DRAWN: Mapping[str | None, Callable[[Session, Sequence[Any], Crs], list[str]]] = {None: _areas, "patrol": _lines}
+_DRAWN: Mapping[str | None, Callable[[Session, Sequence[Any], Crs], list[Json | None]]] = {
+    None: _areas,
+    "patrol": _lines,
+}
 
 
 # ---------------------------------------------------------------- where and when

@@ -20,10 +20,8 @@ from sync.models import (
     Account,
     AnnouncedPhoto,
     DesignatedPlace,
-    EnforcementItem,
     EventClass,
     Incident,
-    IncidentItem,
     Patrol,
     PatrolOfficer,
     Township,
@@ -48,12 +46,15 @@ GEOMETRY_SCHEMA = "https://geojson.org/schema/Geometry.json"
 
 @dataclass(frozen=True)
 class Property:
-    """One property of a feature. `column` is its SQL; one without is added when a feature is written."""
+    """One property of a feature. `column` is its SQL, by which it is filtered; without, or with `is_told` false, it is
+    added when a feature is written.
+    """
 
     name: str
     kind: str
     title: str
     column: Any = None
+    is_told: bool = True
 
     @property
     def schema(self) -> Json:
@@ -61,7 +62,7 @@ class Property:
         return {"title": self.title, **_SCHEMAS[self.kind]}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """One collection. `kind` is that of its records, `None` for lists; `key` identifies a feature; `instants` are the
     SQL of when it began and ended: instants of records, days of lists, NULL where that is open.
@@ -82,9 +83,14 @@ class Layer:
     usual: int = 100
 
     @cached_property
-    def columns(self) -> Mapping[str, Any]:
-        """The properties that the database tells, by name."""
-        return {each.name: each.column for each in self.properties if each.column is not None}
+    def told(self) -> tuple[Property, ...]:
+        """The properties that the database tells, in order."""
+        return tuple(each for each in self.properties if each.column is not None and each.is_told)
+
+    @cached_property
+    def added(self) -> frozenset[str]:
+        """The names of those that are added when a feature is written."""
+        return frozenset(each.name for each in self.properties) - {each.name for each in self.told}
 
     @cached_property
     def queryables(self) -> Mapping[str, Queryable]:
@@ -113,11 +119,14 @@ def _photo_count(model: Any) -> ColumnElement[Any]:
     return (func.length(told, type_=Integer) - without) // literal(len(name))
 
 
-def arrived_photos(model: Any) -> ColumnElement[Any]:
-    """The SHA-256 of a record's photos that have arrived, with commas between; nothing is looked up if it has none."""
-    digests = select(func.aggregate_strings(AnnouncedPhoto.sha256, ","))
-    arrived = digests.where(AnnouncedPhoto.record_id == model.id, AnnouncedPhoto.received_at.is_not(None))
-    return case((type_coerce(model.photos, Text) != "[]", arrived.correlate(model).scalar_subquery()), else_=null())
+def photos_told(model: Any) -> ColumnElement[Any]:
+    """How many of a record's photos are missing, and after a colon the SHA-256 of those that arrived, with commas
+    between; NULL where it has none. One look for each row: two would cost twice."""
+    of, arrived = AnnouncedPhoto, AnnouncedPhoto.received_at.is_not(None)
+    missing = cast(func.count().filter(~arrived), Text)
+    digests = func.coalesce(func.aggregate_strings(of.sha256, ",").filter(arrived), "")
+    told = select(missing + ":" + digests).where(of.record_id == model.id).correlate(model).scalar_subquery()
+    return case((type_coerce(model.photos, Text) != "[]", told), else_=null()).label("photos")
 
 
 def _recorded(model: Any) -> tuple[Property, ...]:
@@ -137,7 +146,7 @@ def _kept(model: Any) -> tuple[Property, ...]:
         Property("error_m", "number", "定位误差（米）", model.error_m),
         Property("notes", "string", "备注代码", _words(model.note_codes)),
         Property("photo_count", "integer", "照片数", _photo_count(model)),
-        Property("photo_missing_count", "integer", "缺失照片数", patrol_log.missing_photos(model)),
+        Property("photo_missing_count", "integer", "缺失照片数", patrol_log.missing_photos(model), is_told=False),
         Property("photo_urls", "string", "照片链接"),
         Property("voided_at", "date-time", "作废时间", model.voided_at),
         Property("version", "integer", "版本", model.version),
@@ -151,12 +160,6 @@ def _with_names(model: Any) -> Any:
 
 
 # ---------------------------------------------------------------- the collections
-
-
-def _item_names() -> ColumnElement[Any]:
-    names = select(func.aggregate_strings(EnforcementItem.name, ";"))
-    linked = names.join(IncidentItem, IncidentItem.item_id == EnforcementItem.id)
-    return linked.where(IncidentItem.incident_id == Incident.id).correlate(Incident).scalar_subquery()
 
 
 def _crew() -> ColumnElement[Any]:
@@ -184,7 +187,7 @@ _INCIDENTS = _log(
         Property("event_class", "string", "事件类别代码", Incident.event_class),
         Property("event_class_name", "string", "事件类别", EventClass.name),
         Property("items", "string", "执法事项代码", _codes(Incident.items)),
-        Property("item_names", "string", "执法事项", _item_names()),
+        Property("item_names", "string", "执法事项"),
         Property("description", "string", "情况描述", Incident.description),
         Property("measures", "string", "处置措施", _words(Incident.measures)),
         Property("designated_place", "string", "引导至指定经营地点", Incident.designated_place),

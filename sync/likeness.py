@@ -55,6 +55,8 @@ PLAIN_BITS = 8
 KINDS = ("patrol", "incident", "warning")
 #: Written by one officer, by two of one crew, by two of different crews.
 SCALES = tuple(f"{kind}/{who}" for kind in KINDS for who in ("same-officer", "partner", "other"))
+#: Names and phones of parties that are compared: more are no evidence, only work. ESTIMATE.
+_MOST_PARTIES = 6
 #: Characters of a text that evidence shows.
 _SHOWN = 120
 
@@ -287,6 +289,21 @@ def _told(key: str, level: Callable[[str | None, str | None], str | None], *leve
     )
 
 
+_NAMES = ("equal", "same-sound", "similar", "differs")
+
+
+def _party(one: Sketch, other: Sketch) -> str | None:
+    """How far the two parties agree that agree most; shops are named in part, people by ear."""
+    mine, theirs = sorted(one.parties)[:_MOST_PARTIES], sorted(other.parties)[:_MOST_PARTIES]
+    found = [level for each in mine for another in theirs if (level := name_level(each, another))]
+    return min(found, key=_NAMES.index, default=None)
+
+
+def _vendor_told(one: Sketch, other: Sketch) -> str:
+    """Stalls stand side by side, so that near is seldom the same; where nobody sells, things lie apart."""
+    return ("neither", "one", "both")[(one.vendor_id is not None) + (other.vendor_id is not None)]
+
+
 def _shown(text: str | None) -> str:
     return (text or "")[:_SHOWN]
 
@@ -316,12 +333,17 @@ EVIDENCE: Mapping[str, Compared] = {
     "event_class": _equality(lambda sketch: sketch.event_class),
     "photo": _common(lambda sketch: sketch.photos),
     "picture": Compared(_picture, ("close", "differs"), lambda one, other: {"bits": _picture_bits(one, other)}),
+    "vendor_told": Compared(
+        _vendor_told,
+        ("neither", "both", "one"),
+        lambda one, other: (one.vendor_id is not None, other.vendor_id is not None),
+    ),
     "vendor": _equality(lambda sketch: sketch.vendor_id),
     "vendor_phone": _told("phone", phone_level, "equal", "similar", "differs"),
     "vendor_plate": _told("plate", plate_level, "equal", "similar", "differs"),
     "vendor_stall": _told("stall", stall_level, "equal", "similar", "differs"),
-    "vendor_name": _told("name", name_level, "equal", "same-sound", "similar", "differs"),
-    "party": _common(lambda sketch: sketch.parties),
+    "vendor_name": _told("name", name_level, *_NAMES),
+    "party": Compared(_party, _NAMES, lambda one, other: (sorted(one.parties), sorted(other.parties))),
     "content": _equality(lambda sketch: sketch.content, bytes.hex),
     "text": Compared(
         lambda one, other: text_level(one.text, other.text),

@@ -13,7 +13,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import chain, islice
 from typing import Any, cast
 
@@ -59,6 +59,9 @@ from sqlalchemy import (
     true,
     type_coerce,
     update,
+)
+from sqlalchemy import (
+    cast as sql_cast,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
@@ -610,6 +613,13 @@ class Incident(Recorded, Base):
         *log_indexes(__tablename__),
         Index("ix_incidents_vendor", "vendor_id", "occurred_at"),
         Index("ix_incidents_tile", text(TILE), "occurred_at").ddl_if(dialect="postgresql"),
+        Index(
+            "ix_incidents_nowhere",
+            "officer_id",
+            "occurred_at",
+            postgresql_where=text("lon IS NULL"),
+            sqlite_where=text("lon IS NULL"),
+        ),
     )
 
     patrol: Mapped[uuid.UUID] = mapped_column(ForeignKey("patrols.id"), index=True)
@@ -1135,8 +1145,11 @@ def begin_write(session: Session) -> None:
 def begin_read(session: Session) -> None:
     """Start the transaction as one that sees a single moment, however many questions it asks and however long it lasts.
 
-    To be called before anything else is asked of the session. SQLite's readers see one anyway.
+    To be called before anything else is asked of the session; where one has been begun like this, it goes on. SQLite's
+    readers see one anyway.
     """
+    if session.in_transaction():
+        return
     one_moment = {"isolation_level": "REPEATABLE READ"} if session.get_bind().dialect.name == "postgresql" else {}
     session.connection(execution_options=one_moment)
 
@@ -1218,6 +1231,26 @@ def among(session: Session, column: Any, values: Iterable[Any]) -> ColumnElement
     process = _bind_processor(column, session.get_bind().dialect)
     listed = orjson.dumps([process(value) if process else value for value in values]).decode()
     return cast(ColumnElement[bool], column.in_(select(func.json_each(listed).table_valued("value").c.value)))
+
+
+def text_of_instant(dialect: str, column: Any) -> ColumnElement[str]:
+    """RFC 3339 of an instant in UTC, cut to the millisecond: made here, it costs a third of what Python takes."""
+    if dialect == "postgresql":
+        return func.to_char(column, 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"', type_=Text)
+    return func.replace(func.substr(type_coerce(column, Text), 1, 23), " ", "T", type_=Text) + "Z"
+
+
+def text_of_uuid(dialect: str, column: Any) -> ColumnElement[str]:
+    """The usual text of an id."""
+    if dialect == "postgresql":
+        return sql_cast(column, Text)
+    told = type_coerce(column, Text)
+    parts = [func.substr(told, start, length, type_=Text) for start, length in _UUID_PARTS]
+    return reduce(lambda before, part: before + "-" + part, parts)
+
+
+#: Where the parts of an id begin that SQLite keeps as 32 hex digits, and how long they are.
+_UUID_PARTS = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
 
 
 def as_rows(

@@ -23,7 +23,7 @@ from sync.journal import hold_counter, record_change
 from sync.likeness import Sketch
 from sync.models import Reappraisal, UtcDateTime, among, update_rows
 from sync.resemblances import KEPT_FROM_BITS, KINDS, Yardstick
-from sync.vendor_log import asked_of, recounted, repeat_notes, weigh_vendors
+from sync.vendor_log import asked_of, recounted, repeat_notes, vendor_of, weigh_vendors
 from sync.vendors import REPEAT
 from sync.verdicts import Record, remark
 
@@ -140,8 +140,9 @@ def _remark_repeats(
     session: Session, records: Mapping[uuid.UUID, Record], incidents: Mapping[uuid.UUID, Mapping[str, Any]]
 ) -> None:
     """The records say of their vendors what is known by now; those that said something else are touched."""
-    of_vendors = [r for r in records.values() if r.state.get("vendor_id")]
-    asked = [asked_of(r.state, incidents[r.state.get("incident", r.state["id"])]) for r in of_vendors]
+    about = {id: incidents[r.state.get("incident", id)] for id, r in records.items() if r.kind != "patrol"}
+    of_vendors = [id for id, incident in about.items() if vendor_of(records[id].state, incident)]
+    asked = [asked_of(records[id].state, about[id]) for id in of_vendors]
     notes = repeat_notes(session, asked, [])
     for record in records.values():
         before = record.state["notes"]

@@ -31,6 +31,7 @@ from sync.groups import MODELS, Spoken, Word
 from sync.journal import digest_of
 from sync.likeness import Sketch, is_resubmission, likeness, read_table, weight_or_none
 from sync.models import (
+    Account,
     AnnouncedPhoto,
     Apart,
     FeedEntry,
@@ -52,8 +53,9 @@ from sync.models import (
     upsert_rows,
 )
 
-#: Pairs that are rather the same than not are kept, in bits; who is shown them is a question of the settings.
-KEPT_FROM_BITS = 0.0
+#: Pairs that may be the same are kept from this weight on, in bits (a score of 0.06); from which score people are told
+#: is a question of the settings.
+KEPT_FROM_BITS = -4.0
 #: What a record resembles is told of, and kept, for so many at most: more than that is a crowd, no event told twice.
 MOST_TOLD, MOST_KEPT = 5, 20
 #: Candidates of one record at most, and how many of them, the nearest in time, are weighed: so that a crowd at one
@@ -305,9 +307,34 @@ def _with_the_same_vendor(session: Session, model: Any, of: Sequence[Sketch], hi
     return select(p.record, model.id).where(theirs)
 
 
-_OF_ALL: tuple[Block, ...] = (_by_the_same_officer, _with_an_equal_photo)
+def _by_a_partner(session: Session, model: Any, of: Sequence[Sketch], _: _Hints) -> Select[Any] | None:
+    """By another officer of the crew, where place tells nothing: both set out, or the record has no position."""
+    return _partners(session, model, [each for each in of if each.lon is None or each.kind == "patrol"])
+
+
+def _by_a_partner_somewhere(session: Session, model: Any, of: Sequence[Sketch], _: _Hints) -> Select[Any] | None:
+    """By another officer of the crew who had no position then."""
+    theirs = _partners(session, model, [each for each in of if each.lon is not None])
+    return None if theirs is None else theirs.where(model.lon.is_(None))
+
+
+def _partners(session: Session, model: Any, of: Sequence[Sketch]) -> Select[Any] | None:
+    rows = [(each.id, name, each.officer_id, *_window(each, APART)) for each in of for name in each.crew]
+    if not rows:
+        return None
+    who = {"name": Account.__table__.c.username.type, "officer": model.__table__.c.officer_id.type}
+    p = as_rows(session, "partner", {"record": Uuid(), **who, "from_at": _MOMENT, "until_at": _MOMENT}, rows).c
+    partner = and_(Account.username == p.name, Account.id != p.officer, model.officer_id == Account.id)
+    return select(p.record, model.id).where(partner, model.occurred_at.between(p.from_at, p.until_at))
+
+
+_OF_ALL: tuple[Block, ...] = (_by_the_same_officer, _by_a_partner, _with_an_equal_photo)
 _OF_PLACES: tuple[Block, ...] = (_around, *_OF_ALL, _with_the_same_vendor)
-_BLOCKS: Mapping[str, tuple[Block, ...]] = {"patrol": _OF_ALL, "incident": _OF_PLACES, "warning": _OF_PLACES}
+_BLOCKS: Mapping[str, tuple[Block, ...]] = {
+    "patrol": _OF_ALL,
+    "incident": (*_OF_PLACES, _by_a_partner_somewhere),
+    "warning": _OF_PLACES,
+}
 
 
 def _found(

@@ -51,7 +51,7 @@ from sync.models import (
 from sync.places import Areas, box_of
 from sync.resemblances import Yardstick
 from sync.revisions import Revision
-from sync.vendor_log import Asked, asked_of, keep_keys, later_records, recounted, repeat_notes, warned_by
+from sync.vendor_log import Asked, asked_of, keep_keys, later_records, recounted, repeat_notes, vendor_of, warned_by
 from sync.vendors import REPEAT, Warned
 from sync.verdicts import Officer, Pending, Record, Verdict, World
 
@@ -224,7 +224,7 @@ def _order(pending: Pending) -> tuple[int, int]:
 
 def _remark_repeats(session: Session, judged: Sequence[Pending], found: dict[uuid.UUID, Verdict], world: World) -> None:
     """Records of vendors who were warned before say so, and so do the answers to the operations that made them."""
-    touched = [r for r in world.records.values() if r.touched and r.state.get("vendor_id")]
+    touched = _of_vendors(world)
     live = [r for r in touched if r.state["voided_at"] is None]
     notes = repeat_notes(session, [_asked(r, world) for r in live], _warned(touched, world))
     for record_id, note in notes.items():
@@ -233,6 +233,12 @@ def _remark_repeats(session: Session, judged: Sequence[Pending], found: dict[uui
         verdict, said = found[p.operation.id], p.operation
         if said.record in notes and said.fields and verdict.outcome == "applied":
             found[said.id] = replace(verdict, notes=[*verdict.notes, notes[said.record]])
+
+
+def _of_vendors(world: World) -> list[Record]:
+    """The incidents and warnings that were touched and tell of a vendor."""
+    touched = (r for r in world.records.values() if r.touched and r.kind != "patrol")
+    return [r for r in touched if vendor_of(r.state, _incident_of(r, world))]
 
 
 def _asked(record: Record, world: World) -> Asked:
@@ -252,8 +258,7 @@ def _incident_of(record: Record, world: World) -> Mapping[str, Any]:
 def _have_others_looked_at(session: Session, world: World, now: dt.datetime) -> None:
     """Behind the requests: records of a vendor that occurred after a warning which arrives, or changes, only now. They
     say how often the vendor was warned before, and others may have them in hand."""
-    touched = [r for r in world.records.values() if r.touched and r.kind == "warning" and r.state["vendor_id"]]
-    later = later_records(session, _warned(touched, world)) if touched else []
+    later = later_records(session, _warned(_of_vendors(world), world))
     look_again_at(session, ((kind, id) for kind, id in later if id not in world.records), now=now)
 
 
@@ -564,8 +569,10 @@ def _keep_vendor_keys(session: Session, touched: Sequence[Record], world: World,
     told = [
         (r.state["vendor_id"], r.state["township_code"], r.state["vendor"]) for r in touched if r.state.get("vendor")
     ]
-    met = keep_keys(session, told, {row["id"] for row in world.new_vendors})
-    look_again_at(session, (("vendor", vendor_id) for vendor_id in met), now=now)
+    new = {row["id"] for row in world.new_vendors}
+    met = keep_keys(session, told, new)
+    earlier = recounted(session, {"vendor": met - new})  # they may be somebody who was warned
+    look_again_at(session, [*earlier, *(("vendor", vendor_id) for vendor_id in met)], now=now)
 
 
 def _write_crews(session: Session, patrols: list[Record], world: World) -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, select, text
 from sqlalchemy.orm import Session
 
 from migrations import downgrade, upgrade
 from sync import photos
 from sync.evidence import verify
-from sync.models import Base, Installation, Operation, begin_write
+from sync.models import Base, Installation, Operation, TrackBox, begin_write
 from tests.builders import make_signed_in
 from tests.conftest import opened
+from tests.sync.records import make_patrol, make_track
 
 ROOT = Path(__file__).parent.parent
 #: What is there before the first table.
@@ -168,6 +169,26 @@ def test_phones_are_taken_to_owe_what_they_owe_since_they_last_spoke(
         session.refresh(phone)
         owes = (phone.holes_since, phone.unsent_since)
         assert owes == (now if holes else None, now if waits else None)
+
+
+def test_tracks_that_are_there_already_have_boxes(nothing: str) -> None:
+    upgrade(nothing)
+    with opened(nothing) as engine, Session(engine) as session:
+        begin_write(session)
+        who = make_signed_in(session, townships=())
+        patrol = make_patrol(session, who)
+        line = make_track(session, patrol, who, [(120.42, 30.2), (120.5, 30.15), (120.48, 30.21)])
+        make_track(session, patrol, who, [(120.42, 30.2)])
+        session.commit()
+        boxes = [(box.track_id, box.west, box.south, box.east, box.north) for box in session.scalars(select(TrackBox))]
+        assert boxes == [(line.id, 120.42, 30.15, 120.5, 30.21)]
+        session.rollback()
+        downgrade(nothing, "0006")
+        upgrade(nothing)
+        session.expire_all()
+        assert boxes == [
+            (box.track_id, box.west, box.south, box.east, box.north) for box in session.scalars(select(TrackBox))
+        ]
 
 
 def test_a_migration_that_fails_half_way_leaves_nothing_behind(nothing: str) -> None:

@@ -87,6 +87,14 @@ def upgrade() -> None:
     for table in ("incidents", "warnings"):
         op.create_index(f"ix_{table}_vendor", table, ["vendor_id", "occurred_at"])
         op.drop_index(f"ix_{table}_vendor_id", table)  # the new one serves its questions too
+    nowhere = sa.text("lon IS NULL")
+    op.create_index(
+        "ix_incidents_nowhere",
+        "incidents",
+        ["officer_id", "occurred_at"],
+        postgresql_where=nowhere,
+        sqlite_where=nowhere,
+    )
     if op.get_bind().dialect.name == "postgresql":
         op.create_index("ix_incidents_tile", "incidents", [sa.text(TILE), "occurred_at"])
 
@@ -96,6 +104,7 @@ def downgrade() -> None:
     if op.get_bind().scalar(sa.text("SELECT 1 FROM groupings LIMIT 1")):
         raise RuntimeError("What was said of records that are alike is known nowhere else: this is not undone")
     op.drop_index("ix_incidents_tile", "incidents", if_exists=True)
+    op.drop_index("ix_incidents_nowhere", "incidents")
     for table in ("incidents", "warnings"):
         op.create_index(f"ix_{table}_vendor_id", table, ["vendor_id"])
         op.drop_index(f"ix_{table}_vendor", table)

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from sync import evidence, patrol_log
 from sync.models import Account, SignedIn, begin_read, prepare
 from sync.patrol_log import Selection
-from tests.bench import costs, files, floors, pages, phones, photos, profile, pull
+from tests.bench import costs, files, floors, maps, pages, phones, photos, profile, pull
 from tests.bench.day import BATCH, PER_PATROL, Ground, senders
 from tests.bench.places import PASSWORD, READER, cpu_s, databases, serving
 from tests.bench.run import Bench, backends, rate, ratio, tell
@@ -157,7 +157,14 @@ def steps(bench: Bench) -> None:
 
 PARTS = {
     part.__name__: part
-    for part in (push, existing, lists, verify, *files.PARTS, *photos.PARTS, *pull.PARTS, *costs.PARTS, steps)
+    for part in (
+        *(push, existing, lists, maps.features, verify),
+        *files.PARTS,
+        *photos.PARTS,
+        *pull.PARTS,
+        *costs.PARTS,
+        steps,
+    )
 }
 #: Parts that go by one name.
 GROUPS = {"photos": [part.__name__ for part in photos.PARTS]}

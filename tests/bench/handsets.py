@@ -1,6 +1,6 @@
 """What phones say of time and place, with errors as they truly are: clocks that are off, positions in some datum.
 
-How often each happens is set here, with its source or the word ESTIMATE, before anything was scored with it.
+How often each happens is set here, with its source or the word ESTIMATE, and was before anything was scored with it.
 """
 
 from __future__ import annotations

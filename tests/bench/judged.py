@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -24,8 +24,9 @@ from sync.places import position
 from sync.resemblances import APART, OTHERS_ERROR, OUTING, REACH_ERRORS, REACH_M, sketch
 from sync.vendors import keys
 from sync.wire import complete, recognise, stamp_of
-from tests.bench.doubles import SAME, Day, Json, Sending, case
+from tests.bench.doubles import SAME, Day, Json, Sending, Told, case
 
+_Name = TypeVar("_Name")
 _METRES_PER_DEGREE = np.array([96_377.0, 110_860.0])  # at 30.1° N
 
 
@@ -90,7 +91,9 @@ def candidates(of_a_kind: Sequence[Sketch]) -> set[tuple[int, int]]:
                 by_key[key].append(number)
         for a, b in (pair for numbers in by_key.values() for pair in combinations(numbers, 2)):
             one, other = of_a_kind[a], of_a_kind[b]
-            if _in_time(one, other, apart) and not (told is _officer and one.install_id == other.install_id):
+            elsewhere = told not in (_officer, _crew) or one.install_id != other.install_id
+            worth_it = told is not _crew or one.kind == "patrol" or one.lon is None or other.lon is None
+            if elsewhere and worth_it and _in_time(one, other, apart):
                 found.add((a, b))
     return found
 
@@ -121,7 +124,8 @@ def _officer(each: Sketch) -> Iterable[Any]:
 
 
 def _crew(each: Sketch) -> Iterable[Any]:
-    return each.crew if each.kind == "patrol" else ()
+    """Of partners the records without a position, each with all of the crew's, and patrols."""
+    return each.crew
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +160,17 @@ def judged(day: Day, table: Table, least_bits: float = -30.0) -> list[Judged]:
 
 def _pairs(day: Day, of_a_kind: Sequence[Sketch]) -> Iterator[tuple[Sketch, Sketch, str, bool]]:
     found = candidates(of_a_kind)
-    told = [day.told[str(sketch.id)] for sketch in of_a_kind]
-    by_event: dict[str, list[int]] = defaultdict(list)
-    for number, each in enumerate(told):
-        by_event[each.event].append(number)
-    same = {pair for numbers in by_event.values() for pair in combinations(numbers, 2)}
-    for a, b in sorted(found | same):
+    told = {number: day.told[str(each.id)] for number, each in enumerate(of_a_kind)}
+    for a, b in sorted(found | same_events(told)):
         yield of_a_kind[a], of_a_kind[b], case(told[a], told[b]), (a, b) in found
+
+
+def same_events(told: Mapping[_Name, Told]) -> set[tuple[_Name, _Name]]:
+    """The pairs of these records, by whatever names them, that tell of one event."""
+    by_event: dict[str, list[_Name]] = defaultdict(list)
+    for name, each in told.items():
+        by_event[each.event].append(name)
+    return {pair for names in by_event.values() for pair in combinations(names, 2)}
 
 
 def levels(day: Day, table: Table) -> Iterator[tuple[str, dict[str, str], bool]]:
@@ -179,9 +187,10 @@ def levels(day: Day, table: Table) -> Iterator[tuple[str, dict[str, str], bool]]
 
 @dataclass
 class Figures:
-    """Counts over days, by kind and case: pairs, those found, proposed and grouped alone."""
+    """Counts over days, by kind and case: pairs, those found, proposed (from the score of their kind on) and grouped
+    without asking."""
 
-    thresholds: dict[str, float]
+    told_from: Mapping[str, float]
     records: int = 0
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
     found: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -192,14 +201,16 @@ class Figures:
         """This day is counted too."""
         self.records += len(day.told)
         for pair in judgements:
-            key = pair.one.kind, pair.case
-            self.pairs[key] += 1
-            self.found[key] += pair.found
-            self.proposed[key] += self._is_proposed(pair)
-            self.grouped[key] += pair.grouped
+            score = 0.0 if pair.weight is None else score_of(pair.weight)
+            self.count(pair.one.kind, pair.case, found=pair.found, score=score, grouped=pair.grouped)
 
-    def _is_proposed(self, pair: Judged) -> bool:
-        return pair.weight is not None and score_of(pair.weight) >= self.thresholds[pair.one.kind]
+    def count(self, kind: str, case: str, *, found: bool, score: float, grouped: bool) -> None:
+        """One more pair."""
+        key = kind, case
+        self.pairs[key] += 1
+        self.found[key] += found
+        self.proposed[key] += score >= self.told_from[kind]
+        self.grouped[key] += grouped
 
     def share(self, of: Counter[tuple[str, str]], cases: Sequence[str] = SAME) -> float:
         """Of the pairs of these cases, those counted."""

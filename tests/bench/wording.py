@@ -1,8 +1,7 @@
 """How people write down what they saw: names by ear, numbers with a slip, one scene in the words of whoever was there.
 
 What is true of a vendor or a place stands in `Vendor` and `Place`; what an officer makes of it in the functions below
-them, each with the odds of every variant. Odds marked ESTIMATE are nobody's measurement: they were set before anything
-was scored with them.
+them, each with the odds of every variant. Odds marked ESTIMATE are nobody's measurement.
 
 Names, phones and plates can be nobody's: surnames are characters that mean sample or trial and stand in no book of
 surnames, phone numbers begin with 100, which no operator has, and plates hold a character that no plate has.

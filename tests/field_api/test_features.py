@@ -520,7 +520,7 @@ def test_a_position_beyond_a_projection_is_no_geometry_and_no_error(
         ("occurred_at > TIMESTAMP('0000-01-01T00:00:00Z')", 9),
         ("vendor = '00000000-0000-4000-8000-000000000000'", 0),
         ("photo_count = 0 AND photo_missing_count = 0", 8),
-        ("items = 'DEMO-SR-001' AND item_names LIKE '%设摊%'", 9),
+        ("items = 'DEMO-SR-001' AND event_class_name LIKE '无照%'", 9),
         ("notes IS NOT NULL", 0),
         ("(" * 200 + "version = 1" + ")" * 200, 9),
         (" OR ".join(["version = 1"] * 190), 9),

@@ -33,7 +33,7 @@ LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
 DECIDERS = (
     *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
-    *("names", "fellegi_sunter", "estimation", "likeness", "vendors", "projections", "projjson"),
+    *("names", "fellegi_sunter", "estimation", "likeness", "grouping", "vendors", "projections", "projjson"),
 )
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}

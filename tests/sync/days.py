@@ -24,7 +24,7 @@ AT = {"wall": "2026-11-23T08:00:00+08:00", "mono_ms": 1_000_000, "boot": "7"}
 SENT = {"wall": "2026-11-23T16:15:00+08:00", "mono_ms": 30_700_000, "boot": "7"}
 
 #: The table that comes with the engine, and from which score people are told: the defaults of the settings.
-YARDSTICK = Yardstick(read_weights(), {"patrol": 0.9, "incident": 0.9, "warning": 0.9, "vendor": 0.95})
+YARDSTICK = Yardstick(read_weights(), {"patrol": 0.2, "incident": 0.2, "warning": 0.2, "vendor": 0.95})
 #: The largest photo that is taken, bytes: the default of the settings.
 PHOTO_MAX_BYTES = 20 * 1024 * 1024
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.estimation import Judged, Quality, estimate, estimate_table, quality
-from sync.fellegi_sunter import Chance, Levels, Piece, Scale, Table
+from sync.estimation import Judged, Quality, estimate, quality
+from sync.fellegi_sunter import Chance, Levels, Piece, Scale
 
 LEVELS = ("agrees", "nearly", "differs")
 #: What pairs are truly like: four independent pieces, and one pair in ten that is the same.
@@ -131,13 +131,6 @@ def test_whatever_was_judged_a_scale_comes_of_it(pairs: list[Judged]) -> None:
     assert all(0 < chance < 1 for chance in chances(learned))
     for bits in learned.bits.values():
         assert list(bits.values()) == sorted(bits.values(), reverse=True)
-
-
-def test_scales_of_a_table_learn_from_their_own_pairs() -> None:
-    table = Table("1", "guessed", {"this": GUESS, "that": GUESS})
-    learned = estimate_table(table, {"this": PAIRS}, {}, version="2", reason="counted")
-    assert (learned.version, learned.reason) == ("2", "counted")
-    assert learned.scales == {"this": estimate(GUESS, PAIRS), "that": GUESS}
 
 
 def test_order_teaches_nothing() -> None:

@@ -23,6 +23,7 @@ from sync.models import (
     PatrolOfficer,
     SignedIn,
     Track,
+    TrackBox,
     Vendor,
     VendorWarning,
     begin_write,
@@ -97,6 +98,8 @@ def test_a_patrol_with_everything_is_kept_placed_and_linked(
     assert session.get_one(Vendor, kept.vendor_id).name == "测试摊主"
     walked = session.scalars(select(Track)).one()
     assert (walked.from_at, walked.points[1][2]) == (now - dt.timedelta(milliseconds=29_800_000), 60_000)
+    box = session.get_one(TrackBox, walked.id)
+    assert (box.patrol_id, box.west, box.south, box.east, box.north) == (walked.patrol_id, 120.46, 30.18, 120.47, 30.18)
 
 
 def test_what_is_sent_again_has_one_effect_and_the_first_outcome(

@@ -123,7 +123,7 @@ RECOGNISED: list[tuple[dict[str, str], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "by"), RECOGNISED, ids=str)
+@pytest.mark.parametrize(("told", "by"), RECOGNISED, ids=lambda case: str(sorted(case)))
 def test_who_is_taken_for_whom_is_the_same_from_both_sides(told: dict[str, str], by: set[str]) -> None:
     one, other = known(**WANG), known(**told)
     assert recognised(one, [other]).get(other.id, frozenset()) == by
