@@ -16,12 +16,14 @@ from field_api import (
     commands,
     darkroom,
     database,
+    export_jobs,
     exports,
     features,
     features_document,
     health,
     identity,
     installations,
+    ledgers,
     origins,
     patrol_log,
     photos,
@@ -37,7 +39,7 @@ from field_api.settings import Settings
 #: Every noun of the URL, in the order of the API document.
 NOUNS: tuple[Any, ...] = (
     *(sign_in, access_tokens, batches, changes, uploads, patrol_log, vendors, photos, review, installations, exports),
-    *(health, features, features_document, api_document),
+    *(ledgers, export_jobs, health, features, features_document, api_document),
 )
 
 
@@ -57,6 +59,7 @@ def create_app(settings: Settings) -> Flask:
     for noun in NOUNS:
         api.register_blueprint(noun.blueprint)
     darkroom.init_app(app, settings)
+    export_jobs.init_app(app, settings)
     commands.register(app)
     if settings.trusted_proxies:
         proxies = settings.trusted_proxies

@@ -7,35 +7,29 @@ It starts with the first request of its process, thus after any fork. Processes 
 
 from __future__ import annotations
 
-import atexit
 import datetime as dt
 import logging
-import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from flask import Flask
 from sqlalchemy.orm import Session
 
+from field_api.behind import Behind
 from field_api.database import db
 from field_api.settings import Settings
 from field_api.storage import store
 from field_api.yardstick import yardstick
 from sync import darkroom, reappraisal
-from sync.models import begin_write, is_busy
+from sync.models import begin_write
 from sync.problems import Busy
 
 log = logging.getLogger(__name__)
 
 #: Photos looked at before the records that cite them are told: a second or two.
 PHOTOS_PER_ROUND = 20
-#: How far the thread stands back where processors are short (nice(1): 0 to 19).
-NICENESS = 15
-#: How long a process that ends waits for the photo that is being looked at, s.
-LAST_LOOK_S = 5
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -58,32 +52,22 @@ class Darkroom:
     often in a thread."""
 
     def __init__(self, app: Flask, every_s: int) -> None:
-        self._app = app
-        self._every_s = every_s
-        self._opening = threading.Lock()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._behind = Behind(app, "darkroom", every_s, self._do_all, "photos and records wait to be looked at")
 
     def open(self) -> None:
         """The thread is there. Again: nothing changes."""
-        with self._opening:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="darkroom", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
+        self._behind.open()
 
     def close(self) -> None:
         """The thread has ended; should a photo take it too long, it ends with the process."""
-        self._closing.set()
-        if self._thread is not None:
-            self._thread.join(LAST_LOOK_S)
+        self._behind.close()
 
     def rounds(self) -> Iterator[Left]:
         """Everything that waits is done, in rounds; what still waits is told before each. Needs an app context.
 
         Raises Busy if the store is away.
         """
-        while self._goes_on() and any(left := _waiting()):
+        while self._behind.goes_on() and any(left := _waiting()):
             yield left
             with _writing() as session:
                 darkroom.spare(session, now=_now())
@@ -95,30 +79,13 @@ class Darkroom:
     def _repeat(self, do: Callable[[], bool], most: int = sys.maxsize) -> int:
         """How often this was done, until there was nothing left to do."""
         done = 0
-        while self._goes_on() and done < most and do():
+        while self._behind.goes_on() and done < most and do():
             done += 1
         return done
 
-    def _goes_on(self) -> bool:
-        return not self._closing.is_set()
-
-    def _run(self) -> None:
-        _step_back()
-        while not self._closing.wait(self._every_s):
-            try:
-                with self._app.app_context():
-                    for _ in self.rounds():
-                        pass
-            except Exception as error:
-                passing = isinstance(error, Busy) or is_busy(error)
-                log.warning("photos and records wait to be looked at: %s", error, exc_info=None if passing else error)
-
-
-def _step_back() -> None:
-    """Requests come first. Elsewhere than on Linux it would be the whole process that stands back."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+    def _do_all(self) -> None:
+        for _ in self.rounds():
+            pass
 
 
 def _waiting() -> Left:

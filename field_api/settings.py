@@ -30,7 +30,7 @@ _NUMBERS: dict[str, tuple[Any, str]] = {"int": (int, "a whole number"), "float":
 #: No span of time is longer, s: ten years. Far longer ones no calendar and no clock can count.
 LONGEST_S = 10 * 365 * 24 * 3600
 #: Numbers that may be 0.
-_MAY_BE_ZERO = {"trusted_proxies", "look_every_s"}
+_MAY_BE_ZERO = {"trusted_proxies", "look_every_s", "export_every_s"}
 
 
 class SettingsInvalid(Exception):
@@ -63,6 +63,10 @@ class Settings:
     upload_expires_s: int = 7 * 24 * 3600
     #: How often each process asks for photos that nobody has looked at; 0: `flask look-at-photos` does it elsewhere.
     look_every_s: int = 2
+    #: How often each process asks for files that wait to be written; 0: other processes do it.
+    export_every_s: int = 2
+    #: How long a file that was asked for is kept.
+    export_expires_s: int = 24 * 3600
     #: Pages of these origins (`https://desk.example https://other.example`) may call the API from a browser.
     cors_origins: str = ""
 

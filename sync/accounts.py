@@ -347,6 +347,17 @@ def signed_in(session: Session, claims: Claims, *, now: dt.datetime) -> Grant:
     return grant
 
 
+def acting(session: Session, account_id: int, *, now: dt.datetime) -> SignedIn | None:
+    """The account as it is now, for what is done in its name while it is not there; `None` if it is disabled."""
+    account = session.get(Account, account_id)
+    if account is None or account.disabled_at:
+        return None
+    today = local_day(now)
+    in_force = (Posting.from_on <= today, or_(Posting.until_on.is_(None), Posting.until_on >= today))
+    townships = session.scalars(select(Posting.township_code).where(Posting.account_id == account_id, *in_force))
+    return SignedIn(account.id, account.username, account.role, frozenset(townships), None)
+
+
 def _standing(session: Session, family_id: uuid.UUID, now: dt.datetime) -> Grant:
     rows = session.execute(
         select(

@@ -7,18 +7,10 @@ whatever is committed later stands behind every cursor that was given out before
 
 A phone is told `delete` where it may hold what is no more, or no more for it: whatever has changed since the phone
 began, was there before that change, and is out of its scope. Whether it does hold it nobody knows, nor has to.
-
-A cursor says for whom it was given, how far was read and, by the hashes of links, of which history. The same number in
-a database that was restored from a backup and went on from there has another hash: the cursor is refused and the phone
-begins again. There is no secret in it: who forges one harms the own phone only.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import struct
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,9 +22,9 @@ from sqlalchemy import Select, Text, and_, func, literal, or_, select, tuple_, t
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
-from sync import carried
+from sync import carried, cursors
+from sync.cursors import Place
 from sync.groups import groups_of
-from sync.journal import canonical
 from sync.models import (
     Base,
     Delegation,
@@ -41,7 +33,6 @@ from sync.models import (
     EnforcementItem,
     EventClass,
     FeedEntry,
-    Head,
     Incident,
     Link,
     Operation,
@@ -56,7 +47,6 @@ from sync.models import (
     among,
 )
 from sync.patrol_log import Log, decisions, own, reviews
-from sync.problems import CursorExpired, QueryInvalid
 from sync.shapes import Columns, Json
 
 #: Rows of the feed that a page walks, unless its limit is larger: most are none of the phone's business.
@@ -83,105 +73,25 @@ def changes(session: Session, who: SignedIn, cursor: str | None, *, limit: int) 
     The caller has begun a transaction that sees a single moment. Raises QueryInvalid if the cursor is none of ours,
     CursorExpired if nothing follows from it any more.
     """
-    head = session.execute(select(Head.number, Head.epoch)).one()
-    scope = _digest([head.epoch, who.account_id, who.role, sorted(who.townships)])
-    place, key = _Place(head.number, 0), None
+    head = cursors.now_of(session, who)
+    place, key = Place(head.number, 0), None
     if cursor is not None:
-        place, key = _place_of(session, cursor, scope)
+        place, key = cursors.place_of(session, cursor, head.scope)
     walked, end = _walk(session, who, place, key, head.number, max(limit, USUALLY_WALKED))
     told = list(islice(_tell(session, who, walked, place.began), limit + 1))
     if len(told) > limit:
         first_left, _ = told.pop()
         end = _at(place, walked[first_left - 1])
-    history = _history(_links(session, end), end)
-    return Page([change for _, change in told], _packed(scope, history, end), end != _Place(place.began, head.number))
-
-
-# ---------------------------------------------------------------- cursors
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """How far a phone has read: every link up to `number`; of that one, if a kind is named, only up to that row.
-
-    `began` is the number of the head when the phone began: what has not changed since, it never held in another state.
-    """
-
-    began: int
-    number: int
-    kind: str = ""
-    entity: str = ""
-
-
-#: The fixed part of a cursor: digests of scope and history, then `began` and `number`. Kind and entity follow. A digest
-#: of it all stands in front, by which a cursor that was cut or garbled is known.
-_FIXED = struct.Struct(">8s8sQQ")
-_CHECK_BYTES = 6
-#: Nothing that happened: a cursor with it is refused.
-_NEVER = bytes(8)
-#: The largest number that a database can be asked for.
-_LARGEST = 2**63 - 1
-
-
-def _digest(value: Any) -> bytes:
-    return hashlib.sha256(canonical(value)).digest()[:8]
-
-
-def _packed(scope: bytes, history: bytes, place: _Place) -> str:
-    content = _FIXED.pack(scope, history, place.began, place.number) + f"{place.kind} {place.entity}".encode()
-    check = hashlib.sha256(content).digest()[:_CHECK_BYTES]
-    return base64.urlsafe_b64encode(check + content).rstrip(b"=").decode()
-
-
-def _unpacked(cursor: str) -> tuple[bytes, bytes, _Place]:
-    """The digests of scope and history, and the place. Raises QueryInvalid if it is not whole."""
-    try:
-        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)[_CHECK_BYTES:]
-        scope, history, began, number = _FIXED.unpack(content[: _FIXED.size])
-        kind, _, entity = content[_FIXED.size :].decode().partition(" ")
-    except (ValueError, binascii.Error, struct.error) as error:
-        raise _none_of_ours() from error
-    place = _Place(began, number, kind, entity)
-    if _packed(scope, history, place) != cursor or "\0" in kind + entity:
-        raise _none_of_ours()
-    return scope, history, place
-
-
-def _none_of_ours() -> QueryInvalid:
-    return QueryInvalid(errors=[{"pointer": "/cursor", "code": "invalid", "detail": "not a cursor of ours"}])
-
-
-def _place_of(session: Session, cursor: str, scope: bytes) -> tuple[_Place, uuid.UUID | None]:
-    """Where the cursor stands, and the key of that link. Raises QueryInvalid, CursorExpired."""
-    given_for, given_in, place = _unpacked(cursor)
-    links = _links(session, place)
-    history = _history(links, place)
-    if history == _NEVER or (given_for, given_in) != (scope, history):
-        raise CursorExpired("what you may see, or the history of this server, is not what it was")
-    return place, links[place.number].key if place.number else None
-
-
-def _links(session: Session, place: _Place) -> Mapping[int, Columns]:
-    """The links that a place names, by number, as far as there are such."""
-    numbers = [min(number, _LARGEST) for number in (place.began, place.number)]
-    found = session.execute(select(Link.number, Link.key, Link.hash).where(Link.number.in_(numbers)))
-    return {link.number: link for link in found}
-
-
-def _history(links: Mapping[int, Columns], place: _Place) -> bytes:
-    """What stands for all that happened up to this place, `_NEVER` if it did not happen here."""
-    named = [number for number in (place.began, place.number) if number]
-    if not links.keys() >= set(named):
-        return _NEVER
-    return _digest([bytes(links[number].hash).hex() for number in named])
+    following = cursors.at(session, head, end)
+    return Page([change for _, change in told], following, end != Place(place.began, head.number))
 
 
 # ---------------------------------------------------------------- walking the feed
 
 
 def _walk(
-    session: Session, who: SignedIn, place: _Place, key: uuid.UUID | None, head: int, most: int
-) -> tuple[Sequence[Columns], _Place]:
+    session: Session, who: SignedIn, place: Place, key: uuid.UUID | None, head: int, most: int
+) -> tuple[Sequence[Columns], Place]:
     """At most so many rows behind the place, in order, and how far that is. `key` is that of the place's link."""
     walked: list[Columns] = []
     if place.kind:
@@ -190,11 +100,11 @@ def _walk(
     if len(walked) < most:
         behind = _links_behind(place.number, last).where(_may_concern(who))
         walked += session.execute(behind.limit(most - len(walked)))
-    return walked, _at(place, walked[-1]) if len(walked) == most else _Place(place.began, last)
+    return walked, _at(place, walked[-1]) if len(walked) == most else Place(place.began, last)
 
 
-def _at(place: _Place, row: Columns) -> _Place:
-    return _Place(place.began, row.number, row.kind, row.entity)
+def _at(place: Place, row: Columns) -> Place:
+    return Place(place.began, row.number, row.kind, row.entity)
 
 
 def _may_concern(who: SignedIn) -> ColumnElement[bool]:
@@ -207,7 +117,7 @@ def _may_concern(who: SignedIn) -> ColumnElement[bool]:
 _OF_ROW: tuple[Any, ...] = (FeedEntry.kind, FeedEntry.entity, FeedEntry.gone)
 
 
-def _rest_of_link(place: _Place, key: uuid.UUID | None) -> Select[Any]:
+def _rest_of_link(place: Place, key: uuid.UUID | None) -> Select[Any]:
     """What stands behind the place in its own link."""
     behind = tuple_(FeedEntry.kind, FeedEntry.entity) > (place.kind, place.entity)
     number = literal(place.number).label("number")

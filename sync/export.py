@@ -1,211 +1,208 @@
-"""Incidents out, as GeoJSON (RFC 7946) or CSV (RFC 4180), a chunk at a time: memory stays flat whatever the number.
+"""Records out, as files: the one way from what is wanted to a file, whoever asks, in whatever format.
 
-The same selection and the same visibility as the list on screen, in one statement. A record is flat, with the same
-attributes in both formats; parties stay out (the single record names them), a vendor's phone and plate are masked as
-everywhere. A stream needs a session of its own, begun with `begin_read`, that stays open as long as the stream.
+The same selection and the same visibility as the list on screen, read at one moment, in memory that stays flat. A file
+is written beside and is whole when `write` returns; what fails before leaves nothing behind.
+
+What has changed since a cursor of the feed can be asked for by itself: records as they are now (`put`), and ids of
+those that are no more among them (`delete`), voided, filed elsewhere or amended. Whether a file that somebody has is
+still what would be written is the same question: its tag is a cursor, and nothing has changed since.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import orjson
-from sqlalchemy import Select, Text, cast, func, select
+from marshmallow import Schema, ValidationError, fields
+from orjson import loads
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import ColumnElement
 
-from sync import patrol_log, shapes
-from sync.models import Account, EnforcementItem, Incident, IncidentItem, SignedIn, Township
-from sync.patrol_log import Selection
-from sync.shapes import Json, instant
+from sync import columns, cursors, formats
+from sync.clock import local_day
+from sync.columns import Chunk, ExportQuery, Wanted
+from sync.cursors import Now, Place
+from sync.formats import Format
+from sync.journal import canonical
+from sync.models import REVIEW_ROLES, SignedIn
+from sync.patrol_log import FILTERS, Selection
+from sync.problems import CursorExpired, Forbidden, QueryInvalid
+from sync.wire import Shape, Text, read_decision
 
-#: Records fetched and written at once.
-CHUNK = 1_000
-#: Combinations of items kept at hand, so that memory stays flat however many there are.
-REMEMBERED = 10_000
-#: What a spreadsheet may take for a formula (OWASP, CSV injection); Chinese Excel takes the full width forms too.
-_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
-_BOM = "\ufeff".encode()
+#: Changes with what is written: a file made by an older version is not taken for the same.
+EDITION = 1
 
 
-def geojson(session: Session, who: SignedIn, selection: Selection) -> Iterator[bytes]:
-    """A FeatureCollection of the incidents asked for, newest first; those without a position have a null geometry.
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """What stands for a file, its entity tag, and the cursor from which what changes later can be asked for."""
 
-    Raises QueryInvalid, and whatever the database has to say, before it returns.
+    etag: str
+    cursor: str
+
+
+#: What a query says beside the filters.
+_HOW = ("crs", "columns", "lang", "personal", "since")
+QUERIES = {kind: ExportQuery(only=(*filters, *_HOW)) for kind, filters in FILTERS.items()}
+_KINDS = {name: kind for kind, name in columns.NAMES.items()}
+
+
+class JobShape(Shape):
+    """A file that is asked for: of what, in which format, and what would stand behind the question mark."""
+
+    what = Text(20, required=True, one_of=tuple(_KINDS))
+    format = Text(20, required=True, one_of=tuple(formats.FORMATS))
+    query = fields.Dict(keys=fields.String(), values=fields.String(), load_default=dict)
+
+
+class JobDocument(Schema):
+    """How a file that was asked for stands."""
+
+    id = fields.UUID(required=True)
+    state = fields.String(required=True, metadata={"enum": ["waiting", "writing", "ready", "failed"]})
+    records = fields.Integer(required=True, metadata={"description": "written so far"})
+    total = fields.Integer(required=True, allow_none=True)
+    bytes = fields.Integer(required=True, allow_none=True)
+    problem = fields.String(required=True, allow_none=True, metadata={"description": "why it failed: a code"})
+    created_at = fields.AwareDateTime(required=True)
+    ended_at = fields.AwareDateTime(required=True, allow_none=True)
+    expires_at = fields.AwareDateTime(required=True)
+
+
+def read_job(raw: bytes) -> tuple[str, str, dict[str, str]]:
+    """The kind, the format and the query that a body asks for. Raises Malformed or EnvelopeInvalid."""
+    said = read_decision(raw, JobShape())
+    return _KINDS[said["what"]], said["format"], said["query"]
+
+
+def wanted(who: SignedIn, kind: str, query: Mapping[str, Any]) -> Wanted:
+    """What a query asks for. Raises Forbidden where personal data in full are not for this role: a file goes further
+    than a screen, so fewer may take them than see them."""
+    asked = dict(query)
+    names, in_full = asked.pop("columns", None), asked.pop("personal") == "full"
+    if in_full and who.role not in REVIEW_ROLES:
+        raise Forbidden(roles=sorted(REVIEW_ROLES))
+    how = {name: asked.pop(name) for name in ("crs", "lang", "since") if name in asked}
+    return Wanted(kind, Selection(**asked), tuple(names.split(",")) if names else None, in_full=in_full, **how)
+
+
+def wanted_in_words(who: SignedIn, kind: str, query: Mapping[str, str]) -> Wanted:
+    """The same, of a query that nobody has read yet. Raises QueryInvalid too."""
+    try:
+        return wanted(who, kind, QUERIES[kind].load(query))
+    except ValidationError as error:
+        named = error.messages if isinstance(error.messages, dict) else {"": error.messages}
+        errors = [{"pointer": f"/query/{name}", "code": "invalid", "detail": str(why)} for name, why in named.items()]
+        raise QueryInvalid(errors=errors) from None
+
+
+def file_name(wanted: Wanted, ending: str, now: dt.datetime) -> str:
+    """What a file of this day is called; the name says what of it is not the usual."""
+    parts = [columns.NAMES[wanted.kind], *(["gcj02"] * (wanted.crs == "GCJ-02")), *(["changes"] * bool(wanted.since))]
+    return f"{'-'.join(parts)}-{local_day(now)}.{ending}"
+
+
+def try_out(session: Session, who: SignedIn, wanted: Wanted) -> None:
+    """Nothing is written. Raises QueryInvalid or CursorExpired where `write` would."""
+    columns.check(session, who, wanted)
+    since_of(session, who, wanted)
+
+
+def check(wanted: Wanted, ending: str) -> Format:
+    """The format of this ending. Raises QueryInvalid if there is none, or not in those coordinates, and
+    FormatNotInstalled."""
+    return formats.check(ending, columns.TARGETS[wanted.crs])
+
+
+def tag(session: Session, who: SignedIn, wanted: Wanted, ending: str) -> Tag:
+    """The tag of the file that would be written now."""
+    now = cursors.now_of(session, who)
+    cursor = cursors.at(session, now, Place(now.number, now.number))
+    return Tag(f"{cursor}.{_digest(now, wanted, ending)}", cursor)
+
+
+def is_current(session: Session, who: SignedIn, wanted: Wanted, ending: str, etag: str) -> bool:
+    """Whether the file with this tag is what would be written now, as far as that can be told without writing it.
+
+    Names of lists count by their edition. What is decided on operations moves no record: with `open` asked for, any
+    change may be one.
     """
-    return _opened(_features(_chunks(session, who, selection)))
+    now = cursors.now_of(session, who)
+    cursor, _, digest = etag.rpartition(".")
+    if digest != _digest(now, wanted, ending):
+        return False
+    try:
+        place, _ = cursors.place_of(session, cursor, now.scope)
+    except (CursorExpired, QueryInvalid):
+        return False
+    if place.number == now.number:
+        return True
+    return wanted.selection.open is None and not columns.has_changed(session, who, wanted, place.number)
 
 
-def as_csv(session: Session, who: SignedIn, selection: Selection) -> Iterator[bytes]:
-    """The incidents asked for as UTF-8 with a byte order mark, one line each, newest first, below a line of names.
+def _digest(now: Now, wanted: Wanted, ending: str) -> str:
+    asked = asdict(wanted) | {"selection": wanted.selection.given()}
+    return hashlib.sha256(canonical([EDITION, str(now.reference_version), ending, asked])).hexdigest()[:16]
 
-    Raises QueryInvalid, and whatever the database has to say, before it returns.
+
+def told(wanted: Wanted) -> dict[str, Any]:
+    """What was asked for, as JSON that the access log keeps: only what is not the usual."""
+    usual = asdict(Wanted(wanted.kind, wanted.selection))
+    given = {name: value for name, value in asdict(wanted).items() if value != usual[name]}
+    return {"kind": wanted.kind, "selection": loads(canonical(wanted.selection.given())), **given}
+
+
+def since_of(session: Session, who: SignedIn, wanted: Wanted) -> int | None:
+    """The number of the link behind which changes are asked for. Raises QueryInvalid, CursorExpired."""
+    if wanted.since is None:
+        return None
+    place, _ = cursors.place_of(session, wanted.since, cursors.now_of(session, who).scope, parameter="since")
+    return place.number - bool(place.kind)  # a phone's cursor may stand within a link
+
+
+def write(
+    session: Session,
+    who: SignedIn,
+    wanted: Wanted,
+    ending: str,
+    path: Path,
+    *,
+    tell: Callable[[int], None] = lambda records: None,
+) -> int:
+    """How many records the file now holds, newest first; those that are gone since the cursor, if any, behind them.
+
+    `tell` is told how many there are, time and again; whatever it raises ends the writing. The caller has begun a
+    transaction that sees a single moment. Raises QueryInvalid, CursorExpired, ExportTooLarge.
     """
-    return _opened(_lines(_chunks(session, who, selection)))
+    layout, chunks = columns.read(session, who, wanted, since_of(session, who, wanted))
+    counted = _Counted(chunks, tell)
+    try:
+        check(wanted, ending).write(layout, counted.chunks(), path)
+    except Exception:
+        if counted.failed is not None:  # GDAL only knows that something was raised
+            raise counted.failed from None
+        raise
+    return counted.records
 
 
-def _opened(stream: Iterator[bytes]) -> Iterator[bytes]:
-    """The stream after its first, empty piece: the first chunk has been fetched, whatever is refused was refused."""
-    next(stream)
-    return stream
+class _Counted:
+    """Counts the records that pass, and remembers what was raised instead of more."""
 
+    def __init__(self, chunks: Iterable[Chunk], tell: Callable[[int], None]) -> None:
+        self._chunks = chunks
+        self._tell = tell
+        self.records = 0
+        self.failed: Exception | None = None
 
-# ---------------------------------------------------------------- records
-
-#: What is asked of the database, in the order of the columns.
-_PLAIN: Mapping[str, Any] = {
-    "id": Incident.id,
-    "version": Incident.version,
-    "occurred_at": Incident.occurred_at,
-    "occurred_error_ms": Incident.occurred_error_ms,
-    "occurred_method": Incident.occurred_method,
-    "received_at": Incident.received_at,
-    "officer": Account.username,
-    "officer_full_name": Account.full_name,
-    "township_code": Incident.township_code,
-    "township_name": Township.name,
-    "township_chosen": Incident.township,
-    "located": Incident.located,
-    "located_code": Incident.located_code,
-    "located_candidates": Incident.located_candidates,
-    "areas_edition": Incident.areas_edition,
-    "lon": Incident.lon,
-    "lat": Incident.lat,
-    "error_m": Incident.error_m,
-    "event_class": Incident.event_class,
-    "event_class_edition": Incident.event_class_edition,
-    "description": Incident.description,
-    "measures": Incident.measures,
-    "designated_place": Incident.designated_place,
-    "no_penalty_reason": Incident.no_penalty_reason,
-    "patrol": Incident.patrol,
-    "photos": Incident.photos,
-    "photos_missing": patrol_log.missing_photos(Incident),
-    "notes": Incident.note_codes,
-    "voided_at": Incident.voided_at,
-    "void_reason": Incident.void_reason,
-    "vendor_id": Incident.vendor_id,
-}
-_VENDOR = ("name", "phone", "stall", "plate")
-_ITEMS = ("items", "item_names", "domains", "referred_to")
-#: Every column of a record, in order.
-COLUMNS = (*_PLAIN, *(f"vendor_{name}" for name in _VENDOR), *_ITEMS)
-
-
-def _chunks(session: Session, who: SignedIn, selection: Selection) -> Iterator[list[Json]]:
-    """The records, flat, in chunks; at least one chunk, which may be empty."""
-    asked = _asked(who, patrol_log.matching(session, who, "incident", selection))
-    items, vendor_of = _Items(session), shapes.masked if who.role in shapes.MASKED_ROLES else _as_told
-    with session.connection().execute(asked, execution_options={"yield_per": CHUNK}) as result:
-        chunk = result.fetchmany(CHUNK)
-        while True:
-            yield [_record(row, vendor_of, items) for row in chunk]
-            chunk = result.fetchmany(CHUNK)
-            if not chunk:
-                return
-
-
-def _asked(who: SignedIn, conditions: Iterable[ColumnElement[bool]]) -> Select[Any]:
-    told = (column.label(name) for name, column in _PLAIN.items())
-    return (
-        select(*told, Incident.vendor.label("vendor"), _links().label("links"))
-        .outerjoin(Account, Account.id == Incident.officer_id)
-        .outerjoin(Township, Township.code == Incident.township_code)
-        .where(patrol_log.visible_to(Incident, who), *conditions)
-        .order_by(Incident.occurred_at.desc(), Incident.id.desc())
-    )
-
-
-def _links() -> ColumnElement[Any]:
-    """An incident's items as one text, a line `ordinal:item_id:referred_to` for each: rows of their own cost twice."""
-    referred_to = func.coalesce(IncidentItem.referred_to, "")
-    link = cast(IncidentItem.ordinal, Text) + ":" + cast(IncidentItem.item_id, Text) + ":" + referred_to
-    texts = select(func.aggregate_strings(link, "\n")).where(IncidentItem.incident_id == Incident.id)
-    return texts.correlate(Incident).scalar_subquery()
-
-
-class _Items(dict[str | None, Json]):
-    """What the texts of `_links` say. Most incidents share theirs with many others: each is read once."""
-
-    def __init__(self, session: Session) -> None:
-        edition = EnforcementItem
-        asked = select(edition.id, edition.code, edition.name, edition.domain)
-        self._editions = {str(id): texts for id, *texts in session.execute(asked)}
-
-    def __missing__(self, links: str | None) -> Json:
-        parts = [link.split(":", 2) for link in links.split("\n")] if links else []
-        parts.sort(key=lambda part: int(part[0]))
-        codes, names, domains = zip(*(self._editions[id] for _, id, _ in parts), strict=True) if parts else ((), (), ())
-        referred = [department for *_, department in parts if department]
-        if len(self) >= REMEMBERED:
-            self.clear()
-        self[links] = dict(zip(_ITEMS, (list(codes), list(names), list(domains), referred), strict=True))
-        return self[links]
-
-
-def _as_told(vendor: Json) -> Json:
-    return vendor
-
-
-def _record(row: Sequence[Any], vendor_of: Callable[[Json], Json], items: _Items) -> Json:
-    *plain, vendor, links = row
-    record = dict(zip(_PLAIN, plain, strict=True))
-    for name in ("occurred_at", "received_at", "voided_at"):
-        record[name] = instant(record[name])
-    record["photos"] = len(record["photos"])
-    vendor = vendor_of(vendor or {})
-    for name in _VENDOR:
-        record[f"vendor_{name}"] = vendor.get(name)
-    record.update(items[links])
-    return record
-
-
-# ---------------------------------------------------------------- GeoJSON
-
-
-def _features(chunks: Iterator[list[Json]]) -> Iterator[bytes]:
-    chunk = next(chunks)
-    yield b""
-    yield b'{"type":"FeatureCollection","features":['
-    yield _written(chunk)
-    for chunk in chunks:
-        yield b",\n" + _written(chunk)
-    yield b"]}\n"
-
-
-def _written(chunk: list[Json]) -> bytes:
-    return orjson.dumps([_feature(record) for record in chunk])[1:-1]
-
-
-def _feature(record: Json) -> Json:
-    lon, lat = record.pop("lon"), record.pop("lat")
-    geometry = None if lon is None else {"type": "Point", "coordinates": [lon, lat]}
-    return {"type": "Feature", "id": record.pop("id"), "geometry": geometry, "properties": record}
-
-
-# ---------------------------------------------------------------- CSV
-
-
-def _lines(chunks: Iterator[list[Json]]) -> Iterator[bytes]:
-    chunk = next(chunks)
-    yield b""
-    yield _BOM + _table([COLUMNS])
-    yield _table(_cells(chunk))
-    for chunk in chunks:
-        yield _table(_cells(chunk))
-
-
-def _table(rows: Iterable[Iterable[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
-
-
-def _cells(chunk: list[Json]) -> Iterator[list[Any]]:
-    """What stands in the cells: a list as `a;b`, a number as it is, a text never as what could be run as a formula."""
-    for record in chunk:
-        values = [";".join(value) if type(value) is list else value for value in record.values()]
-        yield [f"'{value}" if type(value) is str and value[:1] in _FORMULA else value for value in values]
+    def chunks(self) -> Iterator[Chunk]:
+        try:
+            for chunk in self._chunks:
+                yield chunk
+                self.records += len(chunk)
+                self._tell(self.records)
+        except Exception as error:
+            self.failed = error
+            raise

@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from sync.journal import Change, record
-from sync.models import AnnouncedPhoto, Photo, Upload, UploadPart, among
+from sync.models import AnnouncedPhoto, ExportJob, Photo, Upload, UploadPart, among
 from sync.pictures import SIZES
 from sync.store import PIECE_BYTES, Store, Stored, derivative_key, part_key, photo_key
 
@@ -134,17 +134,18 @@ def _unknown(session: Session, some: Iterable[Stored]) -> list[Stored]:
     names = {name for stored in some if (name := PurePosixPath(stored.key).stem).isascii()}
     photos = session.scalars(select(Photo.sha256).where(among(session, Photo.sha256, names))).all()
     parts = session.scalars(select(UploadPart.key).where(among(session, UploadPart.key, names))).all()
+    exports = set(session.scalars(select(ExportJob.key).where(ExportJob.key.is_not(None))))
     session.rollback()
-    known = {photo_key(sha256) for sha256 in photos} | {part_key(key) for key in parts}
+    known = exports | {photo_key(sha256) for sha256 in photos} | {part_key(key) for key in parts}
     known |= {derivative_key(sha256, size) for sha256 in photos for size in SIZES}
     return [stored for stored in some if stored.key not in known]
 
 
 def _dealt_with(store: Store, stored: Stored, now: dt.datetime) -> Finding | None:
     kind, is_new = stored.key.split("/")[0], stored.stored_at > now - IN_FLIGHT
-    if kind not in ("parts", "incoming"):
+    if kind not in ("parts", "exports", "incoming"):
         return Finding("new orphan" if is_new else "orphan", stored.key)
     if not is_new:
         store.drop(stored.key)
         return Finding("leftover", stored.key)
-    return Finding("new leftover", stored.key) if kind == "parts" else None  # requests come and go in `incoming/`
+    return Finding("new leftover", stored.key) if kind != "incoming" else None  # requests come and go in `incoming/`

@@ -11,9 +11,10 @@ import datetime as dt
 import re
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from itertools import chain, islice
 from typing import Any, cast
 
 import orjson
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Connection,
+    CursorResult,
     DateTime,
     Dialect,
     Engine,
@@ -34,6 +36,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Select,
     String,
     Table,
     Text,
@@ -61,8 +64,10 @@ from sqlalchemy import (
     cast as sql_cast,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
 from sqlalchemy.sql import ColumnElement, FromClause
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
 #: How long a SQLite writer waits for another before it gives up, in ms (traps.md: 5–10 s).
@@ -807,6 +812,42 @@ class AccessEntry(Base):
     address: Mapped[str | None]
 
 
+class ExportJob(Base):
+    """A file that somebody asked for, written behind the requests and kept under `key` until it expires.
+
+    `query` is as it was asked for. `claims` are writings that were begun; `claimed_at` is when the last said how far it
+    is. `failed` is the code of what stands against it. `scope` is a digest of what the account saw when it was written.
+    """
+
+    __tablename__ = "export_jobs"
+    __table_args__ = (
+        Index("ix_export_jobs_account", "account_id", "created_at"),
+        Index(
+            "ix_export_jobs_open",
+            "created_at",
+            postgresql_where=text("ended_at IS NULL"),
+            sqlite_where=text("ended_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    kind: Mapped[str] = mapped_column(String(20))
+    ending: Mapped[str] = mapped_column(String(20))
+    query: Mapped[dict[str, Any]]
+    created_at: Mapped[dt.datetime]
+    expires_at: Mapped[dt.datetime]
+    claimed_at: Mapped[dt.datetime | None]
+    claims: Mapped[int]
+    records: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[int | None] = mapped_column(BigInteger)
+    ended_at: Mapped[dt.datetime | None]
+    failed: Mapped[str | None] = mapped_column(String(40))
+    key: Mapped[str | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    scope: Mapped[bytes | None]
+
+
 # ---------------------------------------------------------------- what people decide
 
 
@@ -1324,3 +1365,84 @@ def within_box(session: Session, model: Any, box: tuple[float, float, float, flo
         return exact
     place = func.ST_SetSRID(func.ST_MakePoint(model.lon, model.lat), 4326)
     return and_(place.op("&&")(func.ST_MakeEnvelope(west, south, east, north, 4326)), exact)
+
+
+def uuid_text(column: Any) -> ColumnElement[str]:
+    """The id as people and the feed write it, made by the database: `8-4-4-4-12` hex digits."""
+    return _UuidText(column)
+
+
+def id_of_text(column: Any) -> ColumnElement[uuid.UUID]:
+    """The id that such a text is, as the database keeps ids."""
+    return _IdOfText(column)
+
+
+class _UuidText(FunctionElement[str]):
+    type = Text()
+    inherit_cache = True
+
+
+class _IdOfText(FunctionElement[uuid.UUID]):
+    type = Uuid()
+    inherit_cache = True
+
+
+@compiles(_UuidText, "postgresql")
+def _uuid_as_text(element: Any, compiler: Any, **kwargs: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **kwargs)} AS TEXT)"
+
+
+@compiles(_IdOfText, "postgresql")
+def _text_as_uuid(element: Any, compiler: Any, **kwargs: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **kwargs)} AS UUID)"
+
+
+@compiles(_UuidText, "sqlite")
+def _hex_as_text(element: Any, compiler: Any, **kwargs: Any) -> str:
+    digits = compiler.process(element.clauses, **kwargs)
+    parts = (f"substr({digits}, {first}, {length})" for first, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12)))
+    return "(" + " || '-' || ".join(parts) + ")"
+
+
+@compiles(_IdOfText, "sqlite")
+def _text_as_hex(element: Any, compiler: Any, **kwargs: Any) -> str:
+    return f"replace({compiler.process(element.clauses, **kwargs)}, '-', '')"
+
+
+def streamed(session: Session, asked: Select[Any], size: int) -> Iterator[Sequence[Sequence[Any]]]:
+    """The rows of a statement, so many at once; it has run when this returns, and the session is its own until the
+    last row was read. Its columns are texts, numbers, instants and days: PostgreSQL's come as its driver gives them.
+
+    There libpq fetches the rows while the database makes the next ones: 100,000 a second of 33 columns, where a
+    cursor of the server gives 67,000 (measured), for it makes none while nobody asks.
+    """
+    connection = session.connection()
+    if connection.dialect.name != "postgresql":
+        result = connection.execute(asked, execution_options={"yield_per": size})
+        return _begun(_partitions(result, size))
+    connection.exec_driver_sql("SET LOCAL jit = off")  # it only delays the first row: by 1.8 s of 4 s, busy (measured)
+    told = asked.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+    return _begun(_from_driver(connection, str(told), told.params, size))
+
+
+def _begun(rows: Iterator[Sequence[Sequence[Any]]]) -> Iterator[Sequence[Sequence[Any]]]:
+    """The same rows, the first of which have been fetched: what the database refuses it has refused."""
+    first = next(rows, None)
+    return iter(()) if first is None else chain([first], rows)
+
+
+def _partitions(result: CursorResult[Any], size: int) -> Iterator[Sequence[Sequence[Any]]]:
+    with result:
+        yield from result.partitions(size)
+
+
+def _from_driver(
+    connection: Connection, statement: str, given: Mapping[str, Any], size: int
+) -> Iterator[Sequence[Sequence[Any]]]:
+    try:
+        with cast(Any, connection.connection.driver_connection).cursor(binary=True) as cursor:
+            rows = cursor.stream(statement, given, size=size)
+            while some := list(islice(rows, size)):
+                yield some
+    except psycopg.Error as error:  # the driver's own: SQLAlchemy never saw the statement
+        raise exc.DBAPIError.instance(statement, None, error, psycopg.Error) from error

@@ -11,6 +11,7 @@
     ├── AccountInvalid       an account that can't be made like this
     ├── QueryInvalid         a filter, a cursor or a field name that makes no sense
     ├── CursorExpired        a cursor of ours that nothing follows from any more
+    ├── ExportProblem        FormatNotInstalled  ExportTooLarge  ExportsWaiting
     ├── PhotoProblem         PhotoDigestMismatch  PhotoTooLarge  PhotoInvalid  PhotoQuota  PhotoKept  PhotoNotShown
     ├── UploadProblem        TusVersion  UploadInvalid  UploadOffset  UploadBusy  ChecksumMismatch
     ├── ReviewProblem        DecidedMeanwhile  DecisionInvalid
@@ -140,6 +141,28 @@ class QueryInvalid(Problem):
 class CursorExpired(Problem):
     code = "cursor-expired"
     title = ("Begin again without a cursor", "游标已失效，请重新开始同步")
+
+
+class ExportProblem(Problem):
+    """A file that can't be made here."""
+
+
+class FormatNotInstalled(ExportProblem):
+    code = "format-not-installed"
+    title = (
+        "This server lacks the libraries of that format: requirements-gis.txt",
+        "服务器未安装该格式所需的组件（requirements-gis.txt）",
+    )
+
+
+class ExportTooLarge(ExportProblem):
+    code = "export-too-large"
+    title = ("There are more records than this format holds", "记录数超过该格式的上限")
+
+
+class ExportsWaiting(ExportProblem):
+    code = "exports-waiting"
+    title = ("You have as many files waiting as one account may", "待生成的导出文件已达上限")
 
 
 class PhotoProblem(Problem):

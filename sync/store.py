@@ -1,7 +1,8 @@
 """Where bytes are kept: under keys, written once, never changed. A folder, or a bucket of an S3-compatible service.
 
-What has a key is complete and durable. Keys are made by `photo_key`, `derivative_key` and `part_key`, so that all else
-knows a photo by its SHA-256 only. Photos are never deleted; parts of uploads and derivatives can be.
+What has a key is complete and durable. Keys are made by `photo_key`, `derivative_key`, `part_key` and `export_key`, so
+that all else knows a photo by its SHA-256 only. Photos are never deleted; parts of uploads, derivatives and files that
+were asked for can be.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ def part_key(key: str) -> str:
     return f"parts/{key[:2]}/{key}"
 
 
+def export_key(name: str) -> str:
+    """Where a file that was asked for is kept until it expires."""
+    return f"exports/{name[:2]}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """Something that is kept, as the store lists it. `stored_at` is by the store's own clock."""
@@ -96,7 +102,7 @@ class Store(Protocol):
 
 def droppable(key: str) -> str:
     """The key, of something that may be deleted. Raises ValueError for a photo's."""
-    if not key.startswith(("parts/", "derived/", "incoming/")):
+    if not key.startswith(("parts/", "derived/", "exports/", "incoming/")):
         raise ValueError(f"{key} is kept for ever")
     return key
 

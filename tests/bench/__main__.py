@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 from sync import evidence, patrol_log
 from sync.models import Account, SignedIn, begin_read, prepare
 from sync.patrol_log import Selection
-from tests.bench import costs, floors, maps, pages, phones, photos, profile, pull
+from tests.bench import costs, files, floors, maps, pages, phones, photos, profile, pull
 from tests.bench.day import BATCH, PER_PATROL, Ground, senders
 from tests.bench.places import PASSWORD, READER, cpu_s, databases, serving
 from tests.bench.run import Bench, backends, rate, ratio, tell
@@ -133,29 +133,6 @@ def _selection(case: pages.Case) -> Selection:
     return Selection(**given)
 
 
-def exports(bench: Bench) -> None:
-    """Every incident as GeoJSON and as CSV."""
-    with closing(floors.connect(bench.filled)) as connection:
-        began = time.perf_counter()
-        count = sum(1 for _ in connection.execute("SELECT * FROM incidents ORDER BY occurred_at DESC, id DESC"))
-        tell("floor, the rows by the driver", f"{count / (time.perf_counter() - began):,.0f} rows/s")
-    for ending in ("geojson", "csv"):
-        with serving(bench.filled) as server:
-            token = bench.run(phones.sign_in, server.address, [READER], PASSWORD)[READER.install]
-            path = f"/api/v1/exports/incidents.{ending}"
-            for _ in range(4):
-                bench.run(phones.download, server.address, token, f"{path}?township={bench.senders[0].township}")
-            before_mb = server.peak_mb()
-            _, size, first_s, seconds = bench.run(phones.download, server.address, token, path)
-            tell(
-                f"{ending} of {count:,}",
-                f"{count / seconds:,.0f} rows/s",
-                f"{size / seconds / 1e6:,.1f} MB/s",
-                f"first byte {first_s * 1000:,.0f} ms",
-                f"worker peak {before_mb:,.0f} to {server.peak_mb():,.0f} MB",
-            )
-
-
 def verify(bench: Bench) -> None:
     """Recomputing the evidence of a push, as `flask verify` does."""
     url, numbers = bench.databases.new(), bench.batches(bench.rows)
@@ -181,7 +158,8 @@ def steps(bench: Bench) -> None:
 PARTS = {
     part.__name__: part
     for part in (
-        *(push, existing, lists, exports, maps.features, verify),
+        *(push, existing, lists, maps.features, verify),
+        *files.PARTS,
         *photos.PARTS,
         *pull.PARTS,
         *costs.PARTS,

@@ -30,12 +30,15 @@ def make_app(database_url: str, tmp_path: Path) -> Iterator[Callable[..., Flask]
 
     def make(**settings: Any) -> Flask:
         here = {"database_url": database_url, "store_folder": tmp_path / "photos"}
-        made.append(create_app(Settings(**{"secret": SECRET, "look_every_s": 0} | here | settings)))
+        made.append(
+            create_app(Settings(**{"secret": SECRET, "look_every_s": 0, "export_every_s": 0} | here | settings))
+        )
         return made[-1]
 
     yield make
     for app in made:
         app.extensions["darkroom"].close()
+        app.extensions["export_jobs"].close()
         with app.app_context():
             db.engine.dispose()
 

@@ -192,7 +192,7 @@ def test_the_thread_outlives_what_nobody_expected(
 ) -> None:
     rename(engine, "photo_facts", "elsewhere")
     make_app(look_every_s=EVERY_S).test_client().get("/health")
-    wait_until(lambda: caplog.text.count("photos wait") > 2)
+    wait_until(lambda: caplog.text.count("wait to be looked at") > 2)
     rename(engine, "elsewhere", "photo_facts")
     good, _ = send(drawn())
     wait_until(lambda: is_looked_at(session, good))
@@ -219,7 +219,7 @@ def test_a_store_that_is_away_is_waited_for(
     sent = [send(drawn((40 + n, 30)))[0] for n in range(3)]
     app = make_app(look_every_s=EVERY_S, **away())
     app.test_client().get("/health")
-    wait_until(lambda: caplog.text.count("photos wait") > 2)
+    wait_until(lambda: caplog.text.count("wait to be looked at") > 2)
     app.extensions["store"] = store
     wait_until(lambda: all(is_looked_at(session, sha256) for sha256 in sent))
     assert "Traceback" not in caplog.text

@@ -66,7 +66,8 @@ def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     else:
         server = request.getfixturevalue("postgresql")
         url = server.create_database(request.getfixturevalue("template"))
-    app = create_app(Settings(secret=SECRET, look_every_s=0, database_url=url, store_folder=folder / "photos"))
+    here = {"database_url": url, "store_folder": folder / "photos"}
+    app = create_app(Settings(secret=SECRET, look_every_s=0, export_every_s=0, **here))
     with opened(url) as engine, Session(engine) as session:
         begin_write(session)
         journal.start(session)

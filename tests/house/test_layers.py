@@ -13,17 +13,19 @@ LAYERS = (
     {"problems", "exif", "containers"}  # what may go wrong; what the bytes of a photo say
     | {"names", "fellegi_sunter", "grouping"},  # how people write; how evidence adds up; what is one thing with what
     {"models", "store", "pictures", "clock", "places", "revisions", "enforcement", "standing"}  # kept; decided
-    | {"estimation", "projections"},  # how weights are learned; where a position is in another system
+    | {"estimation", "projections", "projjson"},  # how weights are learned; where a position is in another system
     {"wire", "sheets", "journal", "photo_notes", "cql"}  # what comes in, what is recorded, what is asked
     | {"likeness", "again"},  # what resembles
     {"verdicts", "shapes", "vendors", "groups"},  # what becomes of an operation; what goes out; what is one thing
     {"patrol_log", "carried", "vendor_shapes"}  # who may see what; what a phone takes along; what a vendor looks like
-    | {"resemblances", "acquaintance"},  # what resembles what; which vendors may be whom
-    {"vendor_log", "alike", "layers"},  # what vendors were warned of; which pairs wait for whom; what maps read
-    {"settling", "installations"},  # operations settled; what phones owe, and who looks after them
+    | {"resemblances", "acquaintance", "cursors"},  # what resembles what; which vendors may be whom; how far one read
+    {"vendor_log", "alike", "layers"}  # what vendors were warned of; which pairs wait for whom; what maps read
+    | {"columns"},  # what a file holds
+    {"settling", "installations", "formats"},  # operations settled; what phones owe; how a file is written
     {"inbox"},  # what waits for whom
     {"intake", "uploads", "photos", "darkroom", "reference", "accounts"}  # act
     | {"access_log", "evidence", "export", "inventory", "review", "answered", "changes", "features"}
+    | {"ledger", "jobs"}
     | {"group_review", "reappraisal", "learning", "vendor_cards"},
 )
 LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in rooms}
@@ -31,14 +33,16 @@ LAYER = {f"sync.{room}": floor for floor, rooms in enumerate(LAYERS) for room in
 #: Deciders: the same answer for the same arguments, whatever a database or a disk says.
 DECIDERS = (
     *("clock", "places", "revisions", "enforcement", "standing", "photo_notes", "verdicts"),
-    *("names", "fellegi_sunter", "estimation", "likeness", "grouping", "vendors", "projections"),
+    *("names", "fellegi_sunter", "estimation", "likeness", "grouping", "vendors", "projections", "projjson"),
 )
 #: What asks, keeps or sends something.
 OUTSIDE = {"sqlalchemy", "marshmallow", "os", "pathlib", "flask", "werkzeug"}
 KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
-GROUND_FLOOR = {"settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "yardstick"}
+GROUND_FLOOR = {
+    *("settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "yardstick", "behind")
+}
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
 HANDED_ON = {"sqlalchemy.orm", "sqlalchemy.orm.Session", "sqlalchemy.exc", "sqlalchemy.exc.SQLAlchemyError"}

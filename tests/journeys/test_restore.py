@@ -57,7 +57,7 @@ SAID_OF: Mapping[Any, tuple[str, ...]] = {
     Upload: ("officer_id", "sha256"),
 }
 #: The server looks at no photos here: what it notes on them would come at any time.
-STILL = {"look_every_s": 0}
+STILL = {"look_every_s": 0, "export_every_s": 0}
 
 
 class WithoutPhotos(Line):

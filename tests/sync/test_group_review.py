@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import random
 import uuid
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from sync import export, group_review, groups
+from sync.columns import Wanted
 from sync.evidence import verify
 from sync.models import SignedIn, begin_read
 from sync.patrol_log import Selection
@@ -60,7 +62,7 @@ def groups_now(session: Session, records: list[str]) -> set[frozenset[str]]:
 
 
 def test_a_group_counts_once_in_lists_counts_and_exports_and_the_first_to_arrive_stands_for_it(
-    session: Session, people: People, five: list[str], now: dt.datetime
+    session: Session, people: People, five: list[str], now: dt.datetime, tmp_path: Path
 ) -> None:
     first, second, *others = five
     answer = said(session, people["supervisor"], "group", [second, first], now)
@@ -70,16 +72,16 @@ def test_a_group_counts_once_in_lists_counts_and_exports_and_the_first_to_arrive
     (group,) = [each["group"] for each in shown if each["id"] == first]
     assert group["records"] == [first, second]
     assert set(ids(listed(session, people["supervisor"], grouped="expand"))) == set(five)
-    assert exported(session, people["supervisor"]) == {first, *others}
-    assert exported(session, people["supervisor"], grouped="expand") == set(five)
+    assert exported(session, people["supervisor"], tmp_path) == {first, *others}
+    assert exported(session, people["supervisor"], tmp_path, grouped="expand") == set(five)
 
 
-def exported(session: Session, who: SignedIn, **selection: Any) -> set[str]:
+def exported(session: Session, who: SignedIn, folder: Path, **selection: Any) -> set[str]:
     session.rollback()
     begin_read(session)
-    written = b"".join(export.geojson(session, who, Selection(**selection)))
+    export.write(session, who, Wanted("incident", Selection(**selection)), "geojson", folder / "file.geojson")
     session.rollback()
-    return {feature["id"] for feature in orjson.loads(written)["features"]}
+    return {feature["id"] for feature in orjson.loads((folder / "file.geojson").read_bytes())["features"]}
 
 
 def test_a_group_is_found_by_whichever_of_its_records_is_asked_for(
