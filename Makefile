@@ -16,7 +16,7 @@ run: $(VENV)/to-run
 	@$(BIN)/python -m tests.demo
 
 test: $(VENV)/to-test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/to-test
 	@$(BIN)/python -m tests.bench

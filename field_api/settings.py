@@ -23,7 +23,7 @@ _VARIABLES = {
     "s3_endpoint_url": "AWS_ENDPOINT_URL",
     "s3_region": "AWS_REGION",
 }
-#: What is less probable than this is not kept (`resemblances.KEPT_FROM_BITS`).
+#: Less probable than this is every second pair of neighbours.
 LEAST_SCORE = 0.06
 #: How numbers are read, and what they are called where they can't be.
 _NUMBERS: dict[str, tuple[Any, str]] = {"int": (int, "a whole number"), "float": (float, "a number")}

@@ -209,9 +209,10 @@ def _count_received(
 def _alike(
     session: Session, taken: Taken, operations: Iterable[wire.Operation], likeness: Yardstick
 ) -> Mapping[uuid.UUID, list[dict[str, Any]]]:
-    """What the records of these operations resemble."""
-    applied = (o.record for o in operations if taken.verdicts[o.id].outcome == "applied")
-    return resembled(session, {record for record in applied if record}, likeness)
+    """What the records of these operations resemble; of what is new it is known which resemble nothing."""
+    applied = [o for o in operations if o.record and taken.verdicts[o.id].outcome == "applied"]
+    may_resemble = {o.record for o in applied if o.id in taken.replayed or o.record in taken.alike}
+    return resembled(session, {record for record in may_resemble if record}, likeness)
 
 
 def _results(
@@ -310,7 +311,7 @@ def _stored_results(
     session: Session, who: SignedIn, stored: Sequence[Operation], likeness: Yardstick
 ) -> list[dict[str, Any]]:
     again = [reread(row) for row in stored]
-    taken = Taken({row.id: _verdict(row) for row in stored})
+    taken = Taken({row.id: _verdict(row) for row in stored}, alike={row.record_id for row in stored if row.record_id})
     decided, alike = decisions(session, [row.id for row in stored]), _alike(session, taken, again, likeness)
     return _results(again, taken, _photos_here(session, who, again), decided, alike)
 

@@ -34,8 +34,8 @@ _BD09_PI = math.pi * 3000.0 / 180.0
 _INVERSE_STEPS = 3
 # Metres per degree at 30.1° N on WGS 84: flat enough for a district of 50 km (0.3 % off at its
 # edges: 4 cm on the way from a point 12 m from a limit).
-_METRES_PER_DEGREE_LON = 96_377.0
-_METRES_PER_DEGREE_LAT = 110_860.0
+METRES_PER_DEGREE_LON = 96_377.0
+METRES_PER_DEGREE_LAT = 110_860.0
 
 LonLat = tuple[float, float]
 Note = dict[str, Any]
@@ -240,11 +240,11 @@ class _Prepared:
 
 
 def _metres(lon: float, lat: float) -> LonLat:
-    return lon * _METRES_PER_DEGREE_LON, lat * _METRES_PER_DEGREE_LAT
+    return lon * METRES_PER_DEGREE_LON, lat * METRES_PER_DEGREE_LAT
 
 
 def _flatten(coordinates: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return coordinates[:, :2] * (_METRES_PER_DEGREE_LON, _METRES_PER_DEGREE_LAT)
+    return coordinates[:, :2] * (METRES_PER_DEGREE_LON, METRES_PER_DEGREE_LAT)
 
 
 def location_notes(how: str, code: str | None, candidates: Sequence[str], chosen: str | None) -> list[Note]:

@@ -22,7 +22,7 @@ from sync.groups import MODELS
 from sync.journal import hold_counter, record_change
 from sync.likeness import Sketch
 from sync.models import Reappraisal, UtcDateTime, among, update_rows
-from sync.resemblances import KEPT_FROM_BITS, KINDS, Yardstick
+from sync.resemblances import KINDS, Yardstick
 from sync.vendor_log import asked_of, recounted, repeat_notes, vendor_of, weigh_vendors
 from sync.vendors import REPEAT
 from sync.verdicts import Record, remark
@@ -98,12 +98,13 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
     _remark_repeats(session, live, incidents)
     changes = _write(session, [each for each in live.values() if each.touched])
     seen = {id: each for kind in KINDS for id, each in _sketched(session, kind, live).items()}
-    found = resemblances.search(session, seen, yardstick.table)
+    found = resemblances.search(session, seen, yardstick)
     hold_counter(session)
-    found = resemblances.search_on(session, seen, yardstick.table, found)
-    resemblances.keep(session, found, records.keys(), yardstick.table, now=now)
+    found = resemblances.search_on(session, seen, yardstick, found)
+    resemblances.keep(session, found, records.keys(), yardstick, now=now)
     vendors = [id for id, kind in chosen.items() if kind == "vendor"]
-    weigh_vendors(session, vendors, yardstick.table, least_bits=KEPT_FROM_BITS, now=now)
+    least_bits = yardstick.told_from_bits("vendor")
+    weigh_vendors(session, vendors, yardstick.table, least_bits=least_bits, now=now)
     spoken = resemblances.group_sent_again(session, found, now=now)
     for each in spoken:
         look_again_at(session, recounted(session, each.changed), now=now)

@@ -11,31 +11,33 @@ the first search is looked through once more when the counter is held (`conclude
 from __future__ import annotations
 
 import datetime as dt
+import math
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Double, Select, Uuid, and_, delete, false, func, or_, select, union
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Double, Select, Uuid, and_, case, delete, false, func, or_, select, union, union_all
+from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from sync import grouping, groups, vendors
 from sync.fellegi_sunter import Table, bits_of, score_of
-from sync.grouping import Overlay, Pair, pair
+from sync.grouping import Overlay, Pair
 from sync.groups import MODELS, Spoken, Word
 from sync.journal import digest_of
-from sync.likeness import Sketch, is_resubmission, likeness, read_table, weight_or_none
+from sync.likeness import STANDING_M, Evidence, Sketch, is_resubmission, likeness, read_table, weight_or_none
 from sync.models import (
+    MOST_ERROR_OF_TILE_M,
     Account,
     AnnouncedPhoto,
     Apart,
     FeedEntry,
-    Grouped,
     Head,
     Incident,
     Installation,
@@ -52,26 +54,22 @@ from sync.models import (
     tiles_around,
     upsert_rows,
 )
+from sync.places import METRES_PER_DEGREE_LAT, METRES_PER_DEGREE_LON
 
-#: Pairs that may be the same are kept from this weight on, in bits (a score of 0.06); from which score people are told
-#: is a question of the settings.
-KEPT_FROM_BITS = -4.0
 #: What a record resembles is told of, and kept, for so many at most: more than that is a crowd, no event told twice.
 MOST_TOLD, MOST_KEPT = 5, 20
 #: Candidates of one record at most, and how many of them, the nearest in time, are weighed: so that a crowd at one
 #: place and moment costs what it must and no more. ESTIMATE: a market on its busiest morning.
 MOST_CANDIDATES, MOST_WEIGHED = 200, 50
 #: One event is written down by all who saw it within this time, and how far others' clocks may be off besides.
-#: ESTIMATE: a talk, the rest of the street, and a wall clock that nobody checked (clock.WALL_ERROR_MS).
-APART, OTHERS_ERROR = dt.timedelta(minutes=45), dt.timedelta(minutes=15)
+#: ESTIMATE: a talk and the rest of the street; a wall clock that nobody checked (clock.WALL_ERROR_MS).
+APART, OTHERS_ERROR = dt.timedelta(minutes=30), dt.timedelta(minutes=15)
 #: The same of records whose moment nobody knows, and of what a reinstalled app sends again. ESTIMATE: an outing.
 OUTING = dt.timedelta(hours=12)
-#: Positions are looked for as far as this many errors of both, and what people stand apart besides, m (`likeness`).
-REACH_ERRORS, REACH_M = 3.0, 45.0
+#: Positions are looked for within this many combined errors (`likeness.STANDING_M` among them).
+REACH_ERRORS = 4.0
 #: No position is so bad that a whole township is looked through, m.
 MOST_REACH_M = 3_000.0
-#: Degrees that a metre is at most, either way, between 36° south and north.
-_DEGREES_PER_M = 1 / 90_000
 
 #: The columns of a record, by name.
 State = Mapping[str, Any]
@@ -87,6 +85,25 @@ _CONTENT: Mapping[str, tuple[str, ...]] = {
         *("parties", "no_penalty_reason"),
     ),
     "warning": ("township", "step", "text", "deadline_on", "response"),
+}
+
+
+#: All columns that a sketch is drawn from.
+_OF_ALL_KINDS = (
+    "id",
+    "officer_id",
+    "install_id",
+    "occurred_at",
+    "occurred_error_ms",
+    "lon",
+    "lat",
+    "error_m",
+    "photos",
+)
+_DRAWN: Mapping[str, tuple[str, ...]] = {
+    "patrol": (*_OF_ALL_KINDS, *_CONTENT["patrol"]),
+    "incident": (*_OF_ALL_KINDS, "patrol", "vendor_id", "vendor", *_CONTENT["incident"]),
+    "warning": (*_OF_ALL_KINDS, "incident", "vendor_id", *_CONTENT["warning"]),
 }
 
 
@@ -154,9 +171,15 @@ def sketches(session: Session, kind: str, ids: Collection[uuid.UUID]) -> dict[uu
     """The sketches of these records as they are; those that are void have none."""
     if not ids:
         return {}
-    table = MODELS[kind].__table__
-    asked = select(table).where(among(session, table.c.id, ids), table.c.voided_at.is_(None))
-    return sketched(session, kind, [dict(row) for row in session.execute(asked).mappings()])
+    table = MODELS[kind].__table__.c
+    asked = select(*(table[name] for name in _DRAWN[kind])).where(among(session, table.id, ids))
+    return sketched(session, kind, _states(session, asked.where(table.voided_at.is_(None))))
+
+
+def _states(session: Session, asked: Select[Any]) -> list[State]:
+    result = session.execute(asked)
+    names = list(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]
 
 
 def sketched(session: Session, kind: str, rows: Sequence[State]) -> dict[uuid.UUID, Sketch]:
@@ -173,8 +196,8 @@ def sketched(session: Session, kind: str, rows: Sequence[State]) -> dict[uuid.UU
 def incidents_of(session: Session, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, State]:
     """The columns of these incidents, which warnings are about."""
     table = Incident.__table__
-    rows = session.execute(select(table).where(among(session, table.c.id, ids))).mappings() if ids else ()
-    return {row["id"]: dict(row) for row in rows}
+    rows = _states(session, select(table).where(among(session, table.c.id, ids))) if ids else ()
+    return {row["id"]: row for row in rows}
 
 
 def _crews(session: Session, patrols: Collection[uuid.UUID]) -> dict[uuid.UUID, list[str]]:
@@ -192,9 +215,10 @@ def with_pictures(session: Session, all_: dict[uuid.UUID, Sketch]) -> dict[uuid.
     known = {
         row.sha256: int(row.dhash, 16) for row in session.execute(asked.where(among(session, PhotoFacts.sha256, names)))
     }
-    return {
+    looked_at = {id: each for id, each in all_.items() if not known.keys().isdisjoint(each.photos)}
+    return all_ | {
         id: replace(each, dhashes=tuple(sorted(known[name] for name in each.photos if name in known)))
-        for id, each in all_.items()
+        for id, each in looked_at.items()
     }
 
 
@@ -250,28 +274,33 @@ def _window(each: Sketch, apart: dt.timedelta) -> tuple[dt.datetime, dt.datetime
 def _around(session: Session, model: Any, of: Sequence[Sketch], _: _Hints) -> Select[Any] | None:
     """Near in place and time. A warning is where its incident is, which is asked for in its stead."""
     rows = [
-        (each.id, tile, each.lon, each.lat, reach_m, *_window(each, APART))
+        (each.id, tile, each.lon, each.lat, each.error_m or 0.0, *_window(each, APART))
         for each in of
         if each.lon is not None and each.lat is not None
-        for reach_m in [min(REACH_ERRORS * (each.error_m or 0.0) + REACH_M, MOST_REACH_M)]
-        for tile in tiles_around(session, each.lon, each.lat, reach_m * _DEGREES_PER_M)
+        for tile in tiles_around(session, each.lon, each.lat, _reach_deg(each))
     ]
     if not rows:
         return None
-    place: dict[str, Any] = {"tile": Double(), "east": Double(), "north": Double(), "reach_m": Double()}
+    place: dict[str, Any] = {"tile": Double(), "east": Double(), "north": Double(), "own_error_m": Double()}
     p = as_rows(session, "around", {"record": Uuid(), **place, "from_at": _MOMENT, "until_at": _MOMENT}, rows).c
-    reach_deg = (p.reach_m + REACH_ERRORS * Incident.error_m) * _DEGREES_PER_M
+    east_m, north_m = (Incident.lon - p.east) * METRES_PER_DEGREE_LON, (Incident.lat - p.north) * METRES_PER_DEGREE_LAT
+    error_m2 = p.own_error_m * p.own_error_m + Incident.error_m * Incident.error_m + STANDING_M * STANDING_M
     here = and_(
         in_tile(session, p.tile),
         Incident.occurred_at.between(p.from_at, p.until_at),
-        func.abs(Incident.lon - p.east) <= reach_deg,
-        func.abs(Incident.lat - p.north) <= reach_deg,
+        east_m * east_m + north_m * north_m <= REACH_ERRORS * REACH_ERRORS * error_m2,
     )
     if model is Incident:
         return select(p.record, Incident.id).where(here)
     near = select(p.record, Incident.id, p.from_at, p.until_at).where(here).subquery()
     in_time = model.occurred_at.between(near.c.from_at, near.c.until_at)
     return select(near.c.record, model.id).join(model, model.incident == near.c.id).where(in_time)
+
+
+def _reach_deg(each: Sketch) -> float:
+    """How far from a record others may lie that have tiles of their own, degrees."""
+    reach_m = REACH_ERRORS * math.hypot(each.error_m or 0.0, MOST_ERROR_OF_TILE_M, STANDING_M)
+    return min(reach_m, MOST_REACH_M) / METRES_PER_DEGREE_LON
 
 
 def _by_the_same_officer(session: Session, model: Any, of: Sequence[Sketch], hints: _Hints) -> Select[Any] | None:
@@ -339,12 +368,12 @@ _BLOCKS: Mapping[str, tuple[Block, ...]] = {
 
 def _found(
     session: Session, kind: str, of: Sequence[Sketch], hints: _Hints, changed: Collection[uuid.UUID] | None
-) -> set[Pair]:
+) -> Sequence[Pair]:
     """The pairs that are worth weighing, of these records with any others; or with those that have `changed`."""
     model = MODELS[kind]
     blocks = [block for ask in _BLOCKS[kind] if (block := ask(session, model, of, hints)) is not None]
     if not blocks:
-        return set()
+        return ()
     asked_for = model.voided_at.is_(None)
     if changed is not None:
         asked_for &= among(session, model.id, changed)
@@ -352,8 +381,10 @@ def _found(
     record, other = found.c
     rank = func.row_number().over(partition_by=record, order_by=other).label("rank")
     ranked = select(record.label("record"), other.label("other"), rank).where(record != other).subquery("ranked")
-    few = select(ranked.c.record, ranked.c.other).where(ranked.c.rank <= MOST_CANDIDATES)
-    return {pair(one, two) for one, two in session.execute(few)}
+    ordered = case((ranked.c.record < ranked.c.other, ranked.c.record), else_=ranked.c.other)
+    behind = case((ranked.c.record < ranked.c.other, ranked.c.other), else_=ranked.c.record)
+    few = select(ordered, behind).where(ranked.c.rank <= MOST_CANDIDATES).distinct()
+    return [(one, two) for one, two in session.execute(few)]
 
 
 # ---------------------------------------------------------------- searching
@@ -368,73 +399,81 @@ class Search:
     number: int
 
 
-def search(session: Session, of: Mapping[uuid.UUID, Sketch], table: Table) -> Search:
+def search(session: Session, of: Mapping[uuid.UUID, Sketch], yardstick: Yardstick) -> Search:
     """What these records resemble among all that can be seen now."""
     number = session.scalars(select(Head.number)).one()
-    return Search(*_weighed(session, of, table, None), number)
+    return Search(*_weighed(session, of, yardstick, None), number)
 
 
-def search_on(session: Session, of: Mapping[uuid.UUID, Sketch], table: Table, earlier: Search) -> Search:
+def search_on(session: Session, of: Mapping[uuid.UUID, Sketch], yardstick: Yardstick, earlier: Search) -> Search:
     """The same, with what was committed since that search. The caller holds the counter: it is everything."""
     number = session.scalars(select(Head.number)).one()
     if number == earlier.number:
         return earlier
     changed = select(FeedEntry.entity).join(Link, Link.key == FeedEntry.link_key)
     changed = changed.where(Link.number > earlier.number, FeedEntry.kind.in_(KINDS))
-    drawn, weights = _weighed(session, of, table, [uuid.UUID(entity) for entity in session.scalars(changed)])
+    drawn, weights = _weighed(session, of, yardstick, [uuid.UUID(entity) for entity in session.scalars(changed)])
     return Search({**earlier.sketches, **drawn}, {**earlier.weights, **weights}, number)
 
 
 def _weighed(
-    session: Session, of: Mapping[uuid.UUID, Sketch], table: Table, changed: Collection[uuid.UUID] | None
+    session: Session, of: Mapping[uuid.UUID, Sketch], yardstick: Yardstick, changed: Collection[uuid.UUID] | None
 ) -> tuple[dict[uuid.UUID, Sketch], dict[Pair, float]]:
     drawn, few = candidates(session, of, changed)
-    return drawn, _weigh(few, drawn, table)
+    return drawn, _weigh(few, drawn, yardstick)
 
 
 def candidates(
     session: Session, of: Mapping[uuid.UUID, Sketch], changed: Collection[uuid.UUID] | None = None
-) -> tuple[dict[uuid.UUID, Sketch], set[Pair]]:
+) -> tuple[dict[uuid.UUID, Sketch], Sequence[Pair]]:
     """The pairs of these records with any others, or with those that have `changed`, that are worth weighing; and the
     sketches of all of them. The number of queries does not grow with them."""
-    pairs, drawn = set[Pair](), dict(of)
+    pairs, drawn = list[Pair](), dict(of)
     if not of or changed == []:
         return drawn, pairs
     hints = _hints(session, of.values())
     for kind in KINDS:
         mine = [each for each in of.values() if each.kind == kind]
-        found = _found(session, kind, mine, hints, changed) if mine else set()
+        found = _found(session, kind, mine, hints, changed) if mine else ()
         drawn |= sketches(session, kind, {id for two in found for id in two} - drawn.keys())
-        pairs |= {two for two in found if two[0] in drawn and two[1] in drawn}
+        pairs += [two for two in found if two[0] in drawn and two[1] in drawn]
     few = _nearest(pairs, drawn)
     return drawn | with_pictures(session, {id: drawn[id] for two in few for id in two}), few
 
 
-def _nearest(pairs: Collection[Pair], drawn: Mapping[uuid.UUID, Sketch]) -> set[Pair]:
+def _nearest(pairs: Sequence[Pair], drawn: Mapping[uuid.UUID, Sketch]) -> Sequence[Pair]:
     """Of the pairs of each record those that are nearest in time, where they are a crowd."""
-    if len(pairs) <= MOST_WEIGHED:
-        return set(pairs)
+    if not pairs or max(Counter(chain.from_iterable(pairs)).values()) <= MOST_WEIGHED:
+        return pairs
     of_record: dict[uuid.UUID, list[tuple[dt.timedelta, Pair]]] = defaultdict(list)
     for one, other in pairs:
         apart = abs(drawn[one].occurred_at - drawn[other].occurred_at)
         of_record[one].append((apart, (one, other)))
         of_record[other].append((apart, (one, other)))
-    return {two for found in of_record.values() for _, two in sorted(found)[:MOST_WEIGHED]}
+    return sorted({two for found in of_record.values() for _, two in sorted(found)[:MOST_WEIGHED]})
 
 
-def _weigh(pairs: Iterable[Pair], drawn: Mapping[uuid.UUID, Sketch], table: Table) -> dict[Pair, float]:
-    weights = {(one, other): weight_or_none(drawn[one], drawn[other], table, KEPT_FROM_BITS) for one, other in pairs}
-    return {two: weight for two, weight in weights.items() if weight is not None and weight >= KEPT_FROM_BITS}
+def _weigh(pairs: Iterable[Pair], drawn: Mapping[uuid.UUID, Sketch], yardstick: Yardstick) -> dict[Pair, float]:
+    least, weights = {kind: yardstick.told_from_bits(kind) for kind in KINDS}, dict[Pair, float]()
+    for two in pairs:
+        one, other = drawn[two[0]], drawn[two[1]]
+        weight = weight_or_none(one, other, yardstick.table, least[one.kind])
+        if weight is not None and weight >= least[one.kind]:
+            weights[two] = weight
+    return weights
 
 
 # ---------------------------------------------------------------- keeping
 
 
-def keep(session: Session, found: Search, known: Collection[uuid.UUID], table: Table, *, now: dt.datetime) -> None:
+def keep(
+    session: Session, found: Search, known: Collection[uuid.UUID], yardstick: Yardstick, *, now: dt.datetime
+) -> None:
     """What was found is kept; what these records, `known` before, resembled by what they said then is forgotten."""
     if known:
         stale = or_(among(session, Resemblance.one_id, known), among(session, Resemblance.other_id, known))
         session.execute(delete(Resemblance).where(stale))
+    table = yardstick.table
     rows = [_row(found.sketches[one], found.sketches[other], table, now) for one, other in _best(found.weights)]
     upsert_rows(session, Resemblance, rows)
 
@@ -448,6 +487,11 @@ def _best(weights: Mapping[Pair, float]) -> Iterator[Pair]:
             yield two
 
 
+def told(piece: Evidence) -> dict[str, Any]:
+    """A piece of evidence as it is kept and shown."""
+    return {"name": piece.name, "level": piece.level, "values": piece.values, "weight": piece.weight}
+
+
 def _row(one: Sketch, other: Sketch, table: Table, now: dt.datetime) -> dict[str, Any]:
     answer = likeness(one, other, table)
     return {
@@ -455,7 +499,7 @@ def _row(one: Sketch, other: Sketch, table: Table, now: dt.datetime) -> dict[str
         "other_id": other.id,
         "kind": one.kind,
         "weight": answer.weight,
-        "evidence": [asdict(piece) for piece in answer.evidence],
+        "evidence": [told(piece) for piece in answer.evidence],
         "weights": answer.version,
         "found_at": now,
     }
@@ -529,26 +573,22 @@ def resembled(
     """What each of these records resembles, the most alike first: `record`, `score`, and whether they are `grouped`."""
     if not ids:
         return {}
-    told = (Resemblance.weight, Resemblance.kind)
-    mine, theirs = aliased(Grouped), aliased(Grouped)
-    together = select(mine.record_id).join(theirs, theirs.group_id == mine.group_id)
-    grouped = together.where(mine.record_id == Resemblance.one_id, theirs.record_id == Resemblance.other_id).exists()
-    both = union(
-        select(
-            Resemblance.one_id.label("record"), Resemblance.other_id.label("other"), *told, grouped.label("grouped")
-        ).where(among(session, Resemblance.one_id, ids), ~told_apart()),
-        select(Resemblance.other_id, Resemblance.one_id, *told, grouped).where(
-            among(session, Resemblance.other_id, ids), ~told_apart()
-        ),
+    # one of two statements by index each: an array would be gone through for every pair that is kept
+    asked = as_rows(session, "asked", {"record": Uuid()}, [(id,) for id in ids])
+    sides = ((Resemblance.one_id, Resemblance.other_id), (Resemblance.other_id, Resemblance.one_id))
+    told = union_all(
+        *(
+            select(mine.label("record"), theirs.label("other"), Resemblance.weight)
+            .join(asked, asked.c.record == mine)
+            .where(told_alike(Resemblance.kind, Resemblance.weight, yardstick), ~told_apart())
+            for mine, theirs in sides
+        )
     ).subquery()
-    asked = (
-        select(both)
-        .where(told_alike(both.c.kind, both.c.weight, yardstick))
-        .order_by(both.c.weight.desc(), both.c.other)
-    )
+    rows = session.execute(select(told).order_by(told.c.weight.desc(), told.c.other)).all()
+    one_thing = groups.groups_of(session, {row.record for row in rows}) if rows else {}
     found: dict[uuid.UUID, list[dict[str, Any]]] = defaultdict(list)
-    for row in session.execute(asked):
+    for row in rows:
         if len(found[row.record]) < MOST_TOLD:
-            score = round(score_of(row.weight), 4)
-            found[row.record].append({"record": str(row.other), "score": score, "grouped": bool(row.grouped)})
+            score, grouped = round(score_of(row.weight), 4), row.other in one_thing.get(row.record, ())
+            found[row.record].append({"record": str(row.other), "score": score, "grouped": grouped})
     return found

@@ -72,7 +72,7 @@ class Taken:
 
     `joined` are operations that this officer sent earlier and that need not wait any more; `announcing` the records
     that tell of new photos. `sketches` are what likeness looks at of each record that is live, `known` those records
-    that were there before.
+    that were there before, `alike` those that resemble others.
     """
 
     verdicts: dict[uuid.UUID, Verdict] = field(default_factory=dict)
@@ -83,6 +83,7 @@ class Taken:
     announcing: set[uuid.UUID] = field(default_factory=set)
     sketches: dict[uuid.UUID, Sketch] = field(default_factory=dict)
     known: set[uuid.UUID] = field(default_factory=set)
+    alike: set[uuid.UUID] = field(default_factory=set)
 
     def add(self, more: Taken) -> None:
         """What was taken after the rest; an entity that was new in this transaction stays new to the feed."""
@@ -124,16 +125,17 @@ def conclude(
 ) -> None:
     """What these operations came to is sworn to, what waited for them has joined, and what their records resemble is
     kept. To be called last: from the counter to the commit nobody else can change anything."""
-    seen, table = dict(taken.sketches), incoming.likeness.table
-    found = resemblances.search(session, seen, table)
+    seen, likeness = dict(taken.sketches), incoming.likeness
+    found = resemblances.search(session, seen, likeness)
     hold_counter(session)
     _join_late(session, incoming, operations, taken)
     _mark_arrived(session, taken.announcing)
     if taken.sketches == seen:
-        found = resemblances.search_on(session, seen, table, found)
+        found = resemblances.search_on(session, seen, likeness, found)
     else:  # something joined late: rare, and looked for whole
-        found = resemblances.search(session, taken.sketches, table)
-    resemblances.keep(session, found, taken.known, table, now=now)
+        found = resemblances.search(session, taken.sketches, likeness)
+    resemblances.keep(session, found, taken.known, likeness, now=now)
+    taken.alike = {id for two in found.weights for id in two}
     for spoken in resemblances.group_sent_again(session, found, now=now):
         taken.add(Taken(evidence=spoken.evidence, changes={(c.kind, c.entity): c for c in spoken.changes}))
         look_again_at(session, recounted(session, spoken.changed), now=now)

@@ -19,9 +19,9 @@ import orjson
 
 from sync.clock import arrived, occurred
 from sync.fellegi_sunter import Table, score_of
-from sync.likeness import COMPARATORS, KINDS, Sketch, is_resubmission, scale_name, weight_or_none
+from sync.likeness import COMPARATORS, KINDS, STANDING_M, Sketch, is_resubmission, scale_name, weight_or_none
 from sync.places import position
-from sync.resemblances import APART, OTHERS_ERROR, OUTING, REACH_ERRORS, REACH_M, sketch
+from sync.resemblances import APART, OTHERS_ERROR, OUTING, REACH_ERRORS, sketch
 from sync.vendors import keys
 from sync.wire import complete, recognise, stamp_of
 from tests.bench.doubles import SAME, Day, Json, Sending, Told, case
@@ -100,11 +100,11 @@ def candidates(of_a_kind: Sequence[Sketch]) -> set[tuple[int, int]]:
 
 def _near(of_a_kind: Sequence[Sketch]) -> Any:
     where = np.array([(s.lon or np.nan, s.lat or np.nan) for s in of_a_kind]) * _METRES_PER_DEGREE
-    reach_m = REACH_ERRORS * np.array([s.error_m or 0.0 for s in of_a_kind])
+    error_m2 = np.array([(s.error_m or 0.0) ** 2 for s in of_a_kind])
     when_s = np.array([s.occurred_at.timestamp() for s in of_a_kind])
-    apart_m = np.abs(where[:, None, :] - where[None, :, :]).max(axis=2)
+    apart_m2 = ((where[:, None, :] - where[None, :, :]) ** 2).sum(axis=2)
     soon = np.abs(when_s[:, None] - when_s[None, :]) <= (APART + OTHERS_ERROR).total_seconds()
-    return soon & (apart_m <= REACH_M + reach_m[:, None] + reach_m[None, :])
+    return soon & (apart_m2 <= REACH_ERRORS**2 * (error_m2[:, None] + error_m2[None, :] + STANDING_M**2))
 
 
 def _in_time(one: Sketch, other: Sketch, apart: dt.timedelta | None) -> bool:

@@ -194,10 +194,10 @@ def test_warnings_of_the_townships_come_along_with_the_vendor_and_no_telephone(
     for phone in (colleague, helper):
         told = phone.holds["warning", warned["record"]]
         assert told["vendor"] == VENDOR | known | {"id": here["body"]["vendor"]["id"]}
-        assert phone.holds["vendor", told["vendor"]["id"]] == VENDOR | known | {"township_code": GUALI}
+        assert phone.holds["vendor", told["vendor"]["id"]] == VENDOR | known | {"township_code": GUALI, "grouped_with": []}
         assert told["own"] is False
         assert told.keys() & {"notes", "photos"} == set()
-    assert chief.holds["vendor", told["vendor"]["id"]] == VENDOR | {"township_code": GUALI}
+    assert chief.holds["vendor", told["vendor"]["id"]] == VENDOR | {"township_code": GUALI, "grouped_with": []}
     assert chief.holds["warning", warned["record"]]["vendor"]["phone"] == "13800001234"
 
 

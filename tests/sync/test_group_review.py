@@ -231,11 +231,11 @@ def test_a_history_tells_who_said_what_and_why_and_what_was_taken_back(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_whatever_was_said_in_whatever_order_taking_it_back_restores_every_byte(
-    session: Session, people: People, five: list[str], now: dt.datetime, seed: int
+    session: Session, people: People, five: list[str], tmp_path: Path, now: dt.datetime, seed: int
 ) -> None:
     """Lists, counts, exports and what waits are, byte for byte, what they were before anything was said."""
     chance, supervisor = random.Random(seed), people["supervisor"]
-    before, made = everything(session, people, now), []
+    before, made = everything(session, people, tmp_path, now), []
     for _ in range(8):
         action, records, more = _something(chance, groups_now(session, five), five)
         made.append(said(session, supervisor, action, records, now, **more)["grouping"])
@@ -244,7 +244,7 @@ def test_whatever_was_said_in_whatever_order_taking_it_back_restores_every_byte(
     for grouping in made:
         about = _with_their_groups(groups_now(session, five), set(five))
         said(session, supervisor, "undo", about, now, grouping=grouping)
-    assert everything(session, people, now) == before
+    assert everything(session, people, tmp_path, now) == before
     assert list(verify(session))
 
 
@@ -265,12 +265,12 @@ def _with_their_groups(laid: set[frozenset[str]], records: set[str]) -> list[str
     return sorted(records.union(*(group for group in laid if group & records)))
 
 
-def everything(session: Session, people: People, now: dt.datetime) -> bytes:
+def everything(session: Session, people: People, folder: Path, now: dt.datetime) -> bytes:
     """What people are shown of all of it, as the bytes they are sent."""
     shown: list[Any] = []
     for who in people.values():
         shown += [listed(session, who, grouped=how) for how in ("once", "expand")]
-        shown.append(sorted(exported(session, who)))
+        shown.append(sorted(exported(session, who, folder)))
     shown.append(proposed(session, people["reviewer"], now))
     return orjson.dumps(shown)
 
