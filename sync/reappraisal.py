@@ -8,6 +8,7 @@ Any number of processes may do so side by side. The whole table can be gone thro
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from sync.again import look_again_at
 from sync.groups import MODELS
 from sync.journal import hold_counter, record_change
 from sync.likeness import Sketch
-from sync.models import Reappraisal, UtcDateTime, among, update_rows
+from sync.models import Reappraisal, UtcDateTime, among, is_busy, update_rows
 from sync.resemblances import KINDS, Yardstick
 from sync.vendor_log import asked_of, recounted, repeat_notes, vendor_of, weigh_vendors
 from sync.vendors import REPEAT
@@ -29,6 +30,7 @@ from sync.verdicts import Record, remark
 
 #: Records looked at in one transaction: a phone that amends one of them waits for no more than that.
 MOST_AT_ONCE = 200
+_LOG = logging.getLogger(__name__)
 
 
 def waiting(session: Session) -> int:
@@ -37,11 +39,20 @@ def waiting(session: Session) -> int:
 
 
 def look_again(session: Session, yardstick: Yardstick, *, now: dt.datetime, most: int = MOST_AT_ONCE) -> int:
-    """How many that waited were looked at; 0: none is left. The caller has begun a writing transaction and commits."""
+    """How many that waited were looked at; 0: none is left. The caller has begun a writing transaction and commits.
+
+    Those that can't be looked at are not tried for ever: what they were found to be at their arrival stays.
+    """
     chosen = select(Reappraisal.id, Reappraisal.record_id, Reappraisal.kind).order_by(Reappraisal.id).limit(most)
     rows = session.execute(chosen.with_for_update(skip_locked=True)).all()
     if rows:
-        _appraise(session, {row.record_id: row.kind for row in rows}, yardstick, now=now)
+        try:
+            with session.begin_nested():
+                _appraise(session, {row.record_id: row.kind for row in rows}, yardstick, now=now)
+        except Exception as error:
+            if is_busy(error):
+                raise
+            _LOG.exception("%s records can't be looked at again", len(rows))
         session.execute(delete(Reappraisal).where(among(session, Reappraisal.id, [row.id for row in rows])))
     return len(rows)
 

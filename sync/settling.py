@@ -14,10 +14,10 @@ import logging
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import and_, delete, exists, func, literal, or_, select, union_all, update
 from sqlalchemy.exc import IntegrityError
@@ -49,7 +49,7 @@ from sync.models import (
     update_rows,
 )
 from sync.places import Areas, box_of
-from sync.resemblances import Yardstick
+from sync.resemblances import Search, Yardstick
 from sync.revisions import Revision
 from sync.vendor_log import Asked, asked_of, keep_keys, later_records, recounted, repeat_notes, vendor_of, warned_by
 from sync.vendors import REPEAT, Warned
@@ -61,6 +61,7 @@ MODELS: Mapping[str, type[Patrol | Incident | VendorWarning]] = {
     "warning": VendorWarning,
 }
 _LOG = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 #: True for the upload by which the officer who announced a photo has sent it.
 SENT = and_(Upload.sha256 == AnnouncedPhoto.sha256, Upload.officer_id == AnnouncedPhoto.officer_id)
@@ -94,6 +95,7 @@ class Taken:
         self.announcing |= more.announcing
         self.sketches = {id: each for id, each in self.sketches.items() if id not in more.known} | more.sketches
         self.known |= more.known
+        self.alike |= more.alike
         for key, change in more.changes.items():
             earlier = self.changes.get(key)
             self.changes[key] = replace(change, new=earlier.new) if earlier else change
@@ -125,22 +127,49 @@ def conclude(
 ) -> None:
     """What these operations came to is sworn to, what waited for them has joined, and what their records resemble is
     kept. To be called last: from the counter to the commit nobody else can change anything."""
-    seen, likeness = dict(taken.sketches), incoming.likeness
-    found = resemblances.search(session, seen, likeness)
+    seen = dict(taken.sketches)
+    found = _spared(session, incoming, lambda: resemblances.search(session, seen, incoming.likeness))
     hold_counter(session)
     _join_late(session, incoming, operations, taken)
     _mark_arrived(session, taken.announcing)
+    if found is not None:
+        _spared(session, incoming, lambda: _resemble(session, incoming, taken, seen, found, now))
+    if taken.evidence or taken.changes:
+        record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
+
+
+def _resemble(
+    session: Session,
+    incoming: Incoming,
+    taken: Taken,
+    seen: Mapping[uuid.UUID, Sketch],
+    found: Search,
+    now: dt.datetime,
+) -> None:
+    """What the records resemble is kept, and what was sent again is grouped; the counter is held."""
+    likeness = incoming.likeness
     if taken.sketches == seen:
         found = resemblances.search_on(session, seen, likeness, found)
     else:  # something joined late: rare, and looked for whole
         found = resemblances.search(session, taken.sketches, likeness)
     resemblances.keep(session, found, taken.known, likeness, now=now)
-    taken.alike = {id for two in found.weights for id in two}
+    told = Taken(alike={id for two in found.weights for id in two})
     for spoken in resemblances.group_sent_again(session, found, now=now):
-        taken.add(Taken(evidence=spoken.evidence, changes={(c.kind, c.entity): c for c in spoken.changes}))
+        told.add(Taken(evidence=spoken.evidence, changes={(c.kind, c.entity): c for c in spoken.changes}))
         look_again_at(session, recounted(session, spoken.changed), now=now)
-    if taken.evidence or taken.changes:
-        record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
+    taken.add(told)
+
+
+def _spared(session: Session, incoming: Incoming, do: Callable[[], Found]) -> Found | None:
+    """What this comes to; `None` where it fails, for records are worth more than what they resemble."""
+    try:
+        with session.begin_nested():
+            return do()
+    except Exception as error:
+        if is_busy(error):
+            raise
+        _LOG.exception("what records of batch %s resemble can't be told", incoming.batch_id)
+        return None
 
 
 # ---------------------------------------------------------------- what waits and need not any more

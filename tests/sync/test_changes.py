@@ -190,14 +190,17 @@ def test_warnings_of_the_townships_come_along_with_the_vendor_and_no_telephone(
     assert colleague.ids("warning") == helper.ids("warning") == chief.ids("warning") == {warned["record"]}
     assert colleague.ids("vendor") == {here["body"]["vendor"]["id"]}
 
-    known = {"phone": "138****1234", "plate": "浙A****5"}
+    known, alone = {"phone": "138****1234", "plate": "浙A****5"}, {"township_code": GUALI, "grouped_with": []}
     for phone in (colleague, helper):
         told = phone.holds["warning", warned["record"]]
         assert told["vendor"] == VENDOR | known | {"id": here["body"]["vendor"]["id"]}
-        assert phone.holds["vendor", told["vendor"]["id"]] == VENDOR | known | {"township_code": GUALI, "grouped_with": []}
+        assert phone.holds["vendor", told["vendor"]["id"]] == VENDOR | known | {
+            "township_code": GUALI,
+            "grouped_with": [],
+        }
         assert told["own"] is False
         assert told.keys() & {"notes", "photos"} == set()
-    assert chief.holds["vendor", told["vendor"]["id"]] == VENDOR | {"township_code": GUALI, "grouped_with": []}
+    assert chief.holds["vendor", told["vendor"]["id"]] == VENDOR | alone
     assert chief.holds["warning", warned["record"]]["vendor"]["phone"] == "13800001234"
 
 

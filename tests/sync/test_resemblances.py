@@ -8,7 +8,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, delete, select, text, update
 from sqlalchemy.orm import Session
 
 from sync import intake, reappraisal
@@ -393,6 +393,34 @@ def test_a_crowd_at_one_place_and_moment_costs_a_bounded_number_of_statements(
         counts.append(counted.statements)
     assert counts[1] == counts[2]
     assert len(resemblances(session)) <= MOST_KEPT * (20 + 40 + 60)
+
+
+def test_records_are_kept_also_where_what_they_resemble_can_not_be(
+    session: Session,
+    officer: SignedIn,
+    partner: SignedIn,
+    supervisor: SignedIn,
+    now: dt.datetime,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A phone that is answered 500 sends the same for ever."""
+    begun(session)
+    session.execute(text("ALTER TABLE resemblances RENAME TO elsewhere"))
+    session.commit()
+    try:
+        out = patrol()
+        for who in (officer, partner):
+            receipt = push(session, who, batch(who, *([out] if who is officer else []), seen(out)), now)
+            assert {result["outcome"] for result in receipt["results"]} == {"applied"}
+        assert len(listed(session, supervisor)) == 2
+        look_at_all_again(session, now)
+        assert "can't be told" in caplog.text
+        assert "can't be looked at again" in caplog.text
+    finally:
+        begun(session)
+        session.execute(text("ALTER TABLE elsewhere RENAME TO resemblances"))
+        session.commit()
+    assert list(verify(session))
 
 
 # ---------------------------------------------------------------- who is told, and that nothing is hidden
