@@ -60,7 +60,7 @@ from sync.places import METRES_PER_DEGREE_LAT, METRES_PER_DEGREE_LON
 MOST_TOLD, MOST_KEPT = 5, 20
 #: Candidates of one record at most, and how many of them, the nearest in time, are weighed: so that a crowd at one
 #: place and moment costs what it must and no more. ESTIMATE: a market on its busiest morning.
-MOST_CANDIDATES, MOST_WEIGHED = 200, 50
+MOST_CANDIDATES, MOST_WEIGHED = 100, 50
 #: One event is written down by all who saw it within this time, and how far others' clocks may be off besides.
 #: ESTIMATE: a talk and the rest of the street; a wall clock that nobody checked (clock.WALL_ERROR_MS).
 APART, OTHERS_ERROR = dt.timedelta(minutes=30), dt.timedelta(minutes=15)

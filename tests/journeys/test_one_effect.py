@@ -16,7 +16,17 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from sync.evidence import verify
-from sync.models import FeedEntry, Incident, IncidentItem, Installation, Link, Operation, Patrol, VendorWarning
+from sync.models import (
+    FeedEntry,
+    Incident,
+    IncidentItem,
+    Installation,
+    Link,
+    Operation,
+    Patrol,
+    VendorWarning,
+    begin_read,
+)
 from tests.journeys.ground import Ground, Handset
 from tests.sync.days import amend, batch, codes, incident, patrol, warning
 
@@ -56,6 +66,7 @@ def assert_one_effect(ground: Ground, sent: list[Op]) -> None:
     """Each operation is stored and applied once, each record made once, and the whole database agrees with itself."""
     records = {uuid.UUID(op["record"]) for op in sent if op["kind"].endswith(".create")}
     with Session(ground.engine) as session:
+        begin_read(session)
         rows = session.execute(select(Operation.op, Operation.outcome)).all()
         mine = {op["op"] for op in sent}
         assert Counter(row.op for row in rows if row.op in mine) == Counter(mine)
@@ -147,6 +158,7 @@ def _amended_at_once(ground: Ground, one: Op, other: Op) -> tuple[list[Op], Inci
         ]
     )
     with Session(ground.engine) as session:
+        begin_read(session)
         kept = session.get_one(Incident, uuid.UUID(seen["record"]))
         session.expunge(kept)
         assert_sound(session)

@@ -103,7 +103,9 @@ def test_three_days(ground: Ground, installed: Installed) -> None:
     chosen = {"action": "resolve", "version": 2, "fields": {"description": {"value": "占道约两米半"}}}
     assert _decide(desk, f"operations/{clash.op}", chosen)["record_version"] == 3
     _decide(desk, f"records/{met}", {"action": "approve", "version": 3})
-    assert _inbox(desk) == dict.fromkeys(_inbox(desk), 0)
+    waiting = _inbox(desk)
+    del waiting["alike"]  # what resembles other records of these days waits on
+    assert waiting == dict.fromkeys(waiting, 0)
 
     # the third day
     _wait_until_looked_at(ground)

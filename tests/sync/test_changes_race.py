@@ -27,7 +27,7 @@ from sqlalchemy.orm import Session
 from sync import intake, photos, reference, wire
 from sync.models import FeedEntry, Incident, Patrol, SignedIn, VendorWarning, begin_read, begin_write
 from tests.builders import GUALI, YINONG, make_lists, make_signed_in
-from tests.sync.days import PHOTO_MAX_BYTES, YARDSTICK, amend, batch, incident, patrol, void, warning
+from tests.sync.days import IN_GUALI, PHOTO_MAX_BYTES, YARDSTICK, amend, batch, incident, patrol, void, warning
 from tests.sync.pulling import Puller
 
 WRITERS, ROUNDS = 16, 4
@@ -107,8 +107,9 @@ def write(engine: Engine, who: SignedIn, seed: int) -> None:
     for number in range(ROUNDS):
         sha256 = f"{seed:032x}{number:032x}"
         out = patrol(officers=[who.username, f"writer-{chance.randrange(WRITERS)}"])
-        vendor = {"id": str(uuid.uuid4()), "name": "测试摊主", "phone": "13800001234"}
-        seen = incident(out, vendor=vendor, photos=[{"sha256": sha256, "bytes": 3, "type": "image/jpeg"}])
+        vendor = {"id": str(uuid.uuid4()), "name": "测试摊主", "phone": f"138{seed % 10_000:04}{number:04}"}
+        place = IN_GUALI | {"lat": 30.142 + 0.005 * (seed % WRITERS), "lon": 120.43 + 0.01 * number}  # each its own
+        seen = incident(out, vendor=vendor, fix=place, photos=[{"sha256": sha256, "bytes": 3, "type": "image/jpeg"}])
         told = warning(seen, vendor=vendor["id"], township=GUALI)
         push(seen, told)  # they wait
         push(out)

@@ -1161,7 +1161,7 @@ def test_the_inbox_is_oldest_first_page_by_page_with_counts(
     items, cursor = [], None
     for _ in range(10):
         page = the_inbox(session, who, kind, now, limit=limit, cursor=cursor)
-        assert page.counts == {"quarantined": 5, "conflict": 5, "held": 4, "photos": 5, "holes": 2}
+        assert page.counts == {"quarantined": 5, "conflict": 5, "held": 4, "photos": 5, "holes": 2, "alike": 0}
         assert len(page.items) <= limit
         items += page.items
         cursor = page.next
@@ -1191,6 +1191,7 @@ def test_what_is_decided_leaves_the_inbox_and_the_filters(
         "held": 3,
         "photos": 4,
         "holes": 2,
+        "alike": 0,
     }
     assert clash["record"] not in listed(session, supervisor, open="conflict", voided="included")
     verified(session)
