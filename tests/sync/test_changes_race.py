@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import orjson
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from sync import intake, photos, reference, wire
@@ -66,7 +67,7 @@ def changing(engine: Engine, chance: random.Random) -> Iterator[Session]:
         serial, updated_at = 1_000 * next(_serial), time.time_ns() // 1_000_000
         time.sleep(chance.uniform(0, LONGEST_PAUSE_S))
         if engine.dialect.name == "sqlite":
-            begin_write(session)  # not before: on SQLite, who has begun is alone
+            _begin_when_free(session)  # not before: on SQLite, who has begun is alone
         yield session
         moved = session.execute(CHANGED).all()
         rows = [
@@ -82,6 +83,16 @@ def changing(engine: Engine, chance: random.Random) -> Iterator[Session]:
         if rows:
             session.execute(MOVED, rows)
         session.commit()
+
+
+def _begin_when_free(session: Session) -> None:
+    """SQLite serves who waits in no order: who is told that it is busy comes again, as phones do."""
+    for _ in range(10):
+        try:
+            return begin_write(session)
+        except OperationalError:
+            session.rollback()
+    raise AssertionError("the database was busy all the while")
 
 
 def write(engine: Engine, who: SignedIn, seed: int) -> None:
