@@ -6,7 +6,7 @@ import datetime as dt
 import http.client
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,17 +65,22 @@ class Handset:
 
     def push_until_answered(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The receipt, however often the server was busy, died or let the connection drop."""
-        for _ in range(ATTEMPTS):
-            try:
-                answer = self.push(batch)
-            except (OSError, http.client.HTTPException):
-                time.sleep(0.2)
-                continue
-            if answer.status == 200:
-                return answer.json  # type: ignore[no-any-return]
-            assert answer.status in (429, 503), answer
-            time.sleep(0.1)
-        raise AssertionError("no answer")
+        return until_answered(lambda: self.push(batch))
+
+
+def until_answered(ask: Callable[[], Answer]) -> dict[str, Any]:
+    """What is answered in the end, as phones ask: again while the server is busy or cannot be reached."""
+    for _ in range(ATTEMPTS):
+        try:
+            answer = ask()
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.2)
+            continue
+        if answer.status == 200:
+            return answer.json  # type: ignore[no-any-return]
+        assert answer.status in (429, 503), answer
+        time.sleep(0.1)
+    raise AssertionError("no answer")
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Ground:
         install = install or uuid.uuid4()
         said = orjson.dumps({"username": username, "password": PASSWORD, "install": str(install)})
         nobody = Handset(self.server.port, SignedIn(0, "", "", frozenset(), None), "")
-        token = nobody.ask("POST", "/api/v1/auth/login", said, authorization="").json["access_token"]
+        token = until_answered(lambda: nobody.ask("POST", "/api/v1/auth/login", said, authorization=""))["access_token"]
         with Session(self.engine) as session:
             account = session.scalars(select(Account).where(Account.username == username)).one()
             who = SignedIn(account.id, username, account.role, frozenset({GUALI}), install)
