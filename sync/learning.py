@@ -25,9 +25,9 @@ from sync.estimation import Judged, Quality, estimate, quality
 from sync.fellegi_sunter import Levels, Table
 from sync.grouping import Pair, pair, standing
 from sync.groups import MODELS
-from sync.likeness import COMPARATORS, Sketch, scale_name
+from sync.likeness import COMPARATORS, KINDS, Sketch, scale_name
 from sync.models import Grouping
-from sync.resemblances import KINDS, Yardstick
+from sync.resemblances import Yardstick
 
 #: The newest records of each kind whose candidates teach what chance does.
 NEWEST = 5_000

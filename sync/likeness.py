@@ -51,7 +51,8 @@ _APART, _APART_UNTIL_S = tuple(APART_S), tuple(APART_S.values())
 SAME_PICTURE_BITS = 10
 #: A dHash with fewer bits of one kind is of a picture without detail (a wall, the night) and tells nothing. ESTIMATE.
 PLAIN_BITS = 8
-#: What may resemble each other, each among its own kind.
+#: What may resemble each other, each among its own kind; parents before children: what is grouped of them says
+#: something of their children.
 KINDS = ("patrol", "incident", "warning")
 #: Written by one officer, by two of one crew, by two of different crews.
 SCALES = tuple(f"{kind}/{who}" for kind in KINDS for who in ("same-officer", "partner", "other"))

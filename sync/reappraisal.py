@@ -21,9 +21,9 @@ from sync import journal, resemblances
 from sync.again import look_again_at
 from sync.groups import MODELS
 from sync.journal import hold_counter, record_change
-from sync.likeness import Sketch
+from sync.likeness import KINDS, Sketch
 from sync.models import Reappraisal, UtcDateTime, among, is_busy, update_rows
-from sync.resemblances import KINDS, Yardstick
+from sync.resemblances import Yardstick
 from sync.vendor_log import asked_of, recounted, repeat_notes, vendor_of, weigh_vendors
 from sync.vendors import REPEAT
 from sync.verdicts import Record, remark

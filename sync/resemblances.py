@@ -31,7 +31,7 @@ from sync.fellegi_sunter import Table, bits_of, score_of
 from sync.grouping import Overlay, Pair
 from sync.groups import MODELS, Spoken, Word
 from sync.journal import digest_of
-from sync.likeness import STANDING_M, Evidence, Sketch, is_resubmission, likeness, read_table, weight_or_none
+from sync.likeness import KINDS, STANDING_M, Evidence, Sketch, is_resubmission, likeness, read_table, weight_or_none
 from sync.models import (
     MOST_ERROR_OF_TILE_M,
     Account,
@@ -74,8 +74,6 @@ MOST_REACH_M = 3_000.0
 #: The columns of a record, by name.
 State = Mapping[str, Any]
 
-#: The kinds that are compared, parents before children: what is grouped of them says something of their children.
-KINDS = ("patrol", "incident", "warning")
 #: The free text of each kind; what of a record is no reference to another: two that agree in it say the same.
 _TEXT = {"patrol": "purpose", "incident": "description", "warning": "text"}
 _CONTENT: Mapping[str, tuple[str, ...]] = {
