@@ -5,17 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
-from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 from flask_smorest import Blueprint
 from sqlalchemy.exc import SQLAlchemyError
 
+from field_api import taken_out
 from field_api.answers import BodyTooLarge, as_json
 from field_api.bodies import whole
 from field_api.database import db
 from field_api.identity import roles
-from sync import access_log, accounts, shapes, wire
+from sync import accounts, shapes, wire
 from sync.models import ROLES, SignedIn, begin_read, begin_write
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def post_access_token(who: SignedIn) -> Response:
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_write(session)
     token, row = accounts.issue_access_token(session, who, said["name"], said["days"], now=now)
-    _enter(who, "token-issued", row.id, {"name": row.name, "days": said["days"]}, now)
+    taken_out.enter(session, who, "token-issued", str(row.id), {"name": row.name, "days": said["days"]}, now=now)
     told = shapes.access_token(row) | {"token": token}
     session.commit()
     answer = as_json(told)
@@ -79,12 +79,8 @@ def delete_access_token(who: SignedIn, id: uuid.UUID) -> None:
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_write(session)
     accounts.revoke_access_token(session, who, id, now=now)
-    _enter(who, "token-revoked", id, {}, now)
+    taken_out.enter(session, who, "token-revoked", str(id), {}, now=now)
     session.commit()
-
-
-def _enter(who: SignedIn, action: str, id: uuid.UUID, details: dict[str, Any], now: dt.datetime) -> None:
-    access_log.enter(db.session(), who, action, str(id), details, address=request.remote_addr, now=now)
 
 
 def _note_use(answer: Response) -> Response:

@@ -11,19 +11,17 @@ import datetime as dt
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from flask import Flask
 from sqlalchemy.orm import Session
 
 from field_api.behind import Behind
-from field_api.database import db
+from field_api.database import db, writing
 from field_api.settings import Settings
 from field_api.storage import store
 from field_api.yardstick import yardstick
 from sync import darkroom, reappraisal
-from sync.models import begin_write
 from sync.problems import Busy
 
 log = logging.getLogger(__name__)
@@ -69,7 +67,7 @@ class Darkroom:
         """
         while self._behind.goes_on() and any(left := _waiting()):
             yield left
-            with _writing() as session:
+            with writing(db.engine) as session:
                 darkroom.spare(session, now=_now())
             looked = self._repeat(_look_at_next, PHOTOS_PER_ROUND)
             compared, again = self._repeat(_compare_some), self._repeat(_look_again_at_some)
@@ -95,7 +93,7 @@ def _waiting() -> Left:
 
 def _look_at_next() -> bool:
     """Whether there was a photo that nobody had looked at."""
-    with _writing() as session:
+    with writing(db.engine) as session:
         sha256 = darkroom.claim(session, now=_now())
     if sha256 is None:
         return False
@@ -104,37 +102,28 @@ def _look_at_next() -> bool:
     except OSError as error:  # it is gone, or the disk doesn't give it: that says nothing of the photo
         why = error.strerror or "no bytes"
         log.error("photo %s can't be read (%s); flask check-store tells which others", sha256, why)
-        with _writing() as session:
+        with writing(db.engine) as session:
             darkroom.put_back(session, sha256, claimed_at=_now())
         return True
     except Busy:
-        with _writing() as session:
+        with writing(db.engine) as session:
             darkroom.put_back(session, sha256)
         raise
-    with _writing() as session:
+    with writing(db.engine) as session:
         darkroom.keep_facts(session, sha256, facts, now=_now())
     return True
 
 
 def _compare_some() -> bool:
     """Whether there were citations to compare."""
-    with _writing() as session:
+    with writing(db.engine) as session:
         return darkroom.compare(session, now=_now()) > 0
 
 
 def _look_again_at_some() -> bool:
     """Whether there were records to look at again."""
-    with _writing() as session:
+    with writing(db.engine) as session:
         return reappraisal.look_again(session, yardstick(), now=_now()) > 0
-
-
-@contextmanager
-def _writing() -> Iterator[Session]:
-    """A session of its own, committed at the end."""
-    with Session(db.engine) as session:
-        begin_write(session)
-        yield session
-        session.commit()
 
 
 def _now() -> dt.datetime:

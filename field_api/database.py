@@ -5,15 +5,18 @@ A view that writes calls `sync.models.begin_write(session)` first and `session.c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url
+from sqlalchemy.orm import Session
 
 from field_api.settings import Settings
-from sync.models import Base, prepare
+from sync.models import Base, begin_write, prepare
 
 #: How long a statement on PostgreSQL waits for a lock, in ms; SQLite's wait is `sync.models.SQLITE_BUSY_MS`.
 POSTGRESQL_LOCK_MS = 10_000
@@ -30,6 +33,15 @@ def init_app(app: Flask, settings: Settings) -> None:
     db.init_app(app)
     with app.app_context():
         prepare(db.engine)
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A session of its own that writes, for what goes on beside a request; committed at the end unless something was
+    raised."""
+    with Session(engine) as session, session.begin():
+        begin_write(session)
+        yield session
 
 
 def _engine_options(settings: Settings) -> dict[str, Any]:

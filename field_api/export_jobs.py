@@ -11,8 +11,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 from flask import Flask, Response, current_app, request
@@ -20,14 +19,15 @@ from flask_smorest import Blueprint
 from sqlalchemy.orm import Session
 from werkzeug.wsgi import FileWrapper
 
+from field_api import taken_out
 from field_api.answers import BodyTooLarge, as_json, request_id
 from field_api.behind import Behind
 from field_api.bodies import whole
-from field_api.database import db
+from field_api.database import db, writing
 from field_api.identity import roles
 from field_api.settings import Settings
 from field_api.storage import store
-from sync import access_log, accounts, cursors, export, jobs, patrol_log
+from sync import accounts, cursors, export, jobs, patrol_log
 from sync.models import ROLES, SignedIn, begin_read, begin_write, is_busy
 from sync.problems import AccountDisabled, Busy, NotFound, Problem
 from sync.shapes import Columns
@@ -136,11 +136,8 @@ def _enter(who: SignedIn, job: Columns) -> None:
     """The access log says who takes the file out; each piece that is asked for counts."""
     details = {"job": str(job.id), "query": job.query, "records": job.records, "bytes": job.size_bytes}
     details |= {"range": request.headers.get("Range"), "request_id": request_id()}
-    session, now = db.session(), dt.datetime.now(dt.UTC)
-    begin_write(session)
-    entity = f"{job.kind}.{job.ending}"
-    access_log.enter(session, who, "export", entity, details, address=request.remote_addr, now=now)
-    session.commit()
+    with writing(db.engine) as session:
+        taken_out.enter(session, who, "export", f"{job.kind}.{job.ending}", details, now=_now())
 
 
 # ---------------------------------------------------------------- written
@@ -148,7 +145,7 @@ def _enter(who: SignedIn, job: Columns) -> None:
 
 def _work(behind: Behind) -> None:
     """What has expired is gone; what waits is written, one after the other."""
-    with _writing() as session:
+    with writing(db.engine) as session:
         jobs.give_up(session, now=_now())
         expired = jobs.forget(session, now=_now())
     for key in expired:
@@ -159,7 +156,7 @@ def _work(behind: Behind) -> None:
 
 def _write_next(behind: Behind) -> bool:
     """Whether there was a job that nobody wrote."""
-    with _writing() as session:
+    with writing(db.engine) as session:
         job = jobs.claim(session, now=_now())
     if job is None:
         return False
@@ -180,12 +177,12 @@ def _write_next(behind: Behind) -> bool:
 
 
 def _put_back(job: Columns) -> None:
-    with _writing() as session:
+    with writing(db.engine) as session:
         jobs.put_back(session, job)
 
 
 def _fail(job: Columns, code: str) -> None:
-    with _writing() as session:
+    with writing(db.engine) as session:
         jobs.fail(session, job, code, now=_now())
 
 
@@ -205,7 +202,7 @@ def _write(behind: Behind, job: Columns) -> None:
         with store().incoming() as kept, path.open("rb") as file:
             shutil.copyfileobj(file, kept)
             store().keep(kept, jobs.key_of(job))
-        with _writing() as session:
+        with writing(db.engine) as session:
             size_bytes = path.stat().st_size
             mine = jobs.finish(session, job, now=_now(), records=records, size_bytes=size_bytes, scope=scope)
     if not mine:
@@ -225,18 +222,9 @@ class _Teller:
         if time.monotonic() < self._next_s:
             return
         self._next_s = time.monotonic() + TELL_EVERY_S
-        with _writing() as session:
+        with writing(db.engine) as session:
             if not jobs.go_on(session, self._job, now=_now(), records=records, total=self._total):
                 raise Busy("somebody else writes it")
-
-
-@contextmanager
-def _writing() -> Iterator[Session]:
-    """A session of its own, committed at the end."""
-    with Session(db.engine) as session:
-        begin_write(session)
-        yield session
-        session.commit()
 
 
 def _now() -> dt.datetime:

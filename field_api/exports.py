@@ -12,19 +12,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 from sqlalchemy.orm import Session
+from werkzeug.wsgi import FileWrapper
 
+from field_api import taken_out
 from field_api.answers import request_id
-from field_api.database import db
+from field_api.database import db, writing
 from field_api.identity import roles
-from sync import access_log, columns, export
+from sync import columns, export
 from sync.columns import Wanted
-from sync.models import ROLES, SignedIn, begin_read, begin_write
+from sync.models import ROLES, SignedIn, begin_read
 from sync.problems import Busy
 from sync.store import PIECE_BYTES
 
@@ -103,7 +105,7 @@ def _file(session: Session, who: SignedIn, wanted: Wanted, ending: str) -> Respo
         session.rollback()
         file = opened.enter_context(path.open("rb"))
         _taken_out(who, wanted, ending, records, path.stat().st_size)
-        answer = Response(_pieces(file))
+        answer = Response(FileWrapper(file, PIECE_BYTES))
         answer.content_length = path.stat().st_size
         answer.call_on_close(opened.pop_all().close)
     return answer
@@ -123,13 +125,6 @@ def _turn() -> Iterator[None]:
 def _taken_out(who: SignedIn, wanted: Wanted, ending: str, records: int, size_bytes: int) -> None:
     """The access log says who takes the file, and what is in it."""
     details = export.told(wanted) | {"records": records, "bytes": size_bytes, "request_id": request_id()}
-    entity, address, now = f"{columns.NAMES[wanted.kind]}.{ending}", request.remote_addr, dt.datetime.now(dt.UTC)
-    session = db.session()
-    begin_write(session)
-    access_log.enter(session, who, "export", entity, details, address=address, now=now)
-    session.commit()
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
-        yield piece
+    entity = f"{columns.NAMES[wanted.kind]}.{ending}"
+    with writing(db.engine) as session:
+        taken_out.enter(session, who, "export", entity, details, now=dt.datetime.now(dt.UTC))

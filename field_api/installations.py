@@ -6,16 +6,17 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 
+from field_api import taken_out
 from field_api.answers import BodyTooLarge, as_json
 from field_api.bodies import whole
 from field_api.database import db
 from field_api.identity import roles
 from field_api.once import once, takes_key
-from sync import access_log, accounts, installations, shapes, wire
+from sync import accounts, installations, shapes, wire
 from sync.installations import Selection
 from sync.models import SignedIn, begin_read, begin_write
 
@@ -62,7 +63,7 @@ def post_revocation(who: SignedIn, id: uuid.UUID) -> Response:
     def revoke() -> dict[str, Any]:
         installations.lock(session, who, id, now=now)
         accounts.revoke_installation(session, id, now=now)
-        _enter(who, "revoke", id, said, now)
+        taken_out.enter(session, who, "revoke", str(id), said, now=now)
         return installations.one(session, who, id, now=now)
 
     begin_write(session)
@@ -84,10 +85,6 @@ def post_permit(who: SignedIn, id: uuid.UUID) -> Response:
     session, now = db.session(), dt.datetime.now(dt.UTC)
     begin_write(session)
     permit = accounts.issue_permit(session, who, id, said["officer"], said["reason"], now=now)
-    _enter(who, "permit", id, said | {"officer": permit.username}, now)
+    taken_out.enter(session, who, "permit", str(id), said | {"officer": permit.username}, now=now)
     session.commit()
     return as_json(shapes.permit(permit))
-
-
-def _enter(who: SignedIn, action: str, id: uuid.UUID, said: dict[str, Any], now: dt.datetime) -> None:
-    access_log.enter(db.session(), who, action, str(id), said, address=request.remote_addr, now=now)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import datetime as dt
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE
 from sqlalchemy.orm import Session
+from werkzeug.wsgi import FileWrapper
 
+from field_api import taken_out
 from field_api.answers import request_id
-from field_api.database import db
+from field_api.database import db, writing
 from field_api.identity import roles
 from field_api.storage import store
 from sync import access_log, ledger
 from sync.ledger import LedgerQuery, Original
-from sync.models import DISTRICT_ROLES, REVIEW_ROLES, SignedIn, begin_read, begin_write
+from sync.models import DISTRICT_ROLES, REVIEW_ROLES, SignedIn, begin_read
 from sync.store import PIECE_BYTES
 
 blueprint = Blueprint("ledgers", __name__, url_prefix="/api/v1/exports", description="Ledgers as offices keep them")
@@ -45,8 +46,8 @@ def get_ledger(who: SignedIn, query: dict[str, str]) -> Response:
             records = ledger.write(session, who, ledger.wanted(**query), store(), path)
         size_bytes = path.stat().st_size
         if request.method == "GET":
-            _enter(who, "export", "ledger.xlsx", query | {"records": records, "bytes": size_bytes})
-        answer = Response(_pieces(opened.enter_context(path.open("rb"))), mimetype=_XLSX)
+            _enter(who, "ledger.xlsx", query | {"records": records, "bytes": size_bytes})
+        answer = Response(FileWrapper(opened.enter_context(path.open("rb")), PIECE_BYTES), mimetype=_XLSX)
         answer.call_on_close(opened.pop_all().close)
     answer.content_length = size_bytes
     return _named(answer, query, "xlsx")
@@ -63,35 +64,27 @@ def get_originals(who: SignedIn, query: dict[str, str]) -> Response:
         photos = ledger.originals(session, who, ledger.wanted(**query))
     if request.method == "HEAD":
         return _named(Response(mimetype="application/zip"), query, "zip")
-    _enter(who, "export", "ledger.zip", query | {"photos": len(photos)})
+    _enter(who, "ledger.zip", query | {"photos": len(photos)})
     address, id, kept = request.remote_addr, request_id(), store()
     engine = db.engine
 
     def enter(photo: Original) -> None:
         details = {"incident": photo.incident, "ledger": query, "request_id": id}
-        with Session(engine) as session:
-            begin_write(session)
+        with writing(engine) as session:
             now = dt.datetime.now(dt.UTC)
             access_log.enter(session, who, "photo-original", photo.sha256, details, address=address, now=now)
-            session.commit()
 
     return _named(Response(ledger.archive(kept, photos, enter), mimetype="application/zip"), query, "zip")
 
 
-def _enter(who: SignedIn, action: str, entity: str, details: dict[str, Any]) -> None:
+def _enter(who: SignedIn, entity: str, details: dict[str, Any]) -> None:
     """The access log says who takes this out."""
-    session, address, now = db.session(), request.remote_addr, dt.datetime.now(dt.UTC)
-    begin_write(session)
-    access_log.enter(session, who, action, entity, details | {"request_id": request_id()}, address=address, now=now)
-    session.commit()
+    with writing(db.engine) as session:
+        now = dt.datetime.now(dt.UTC)
+        taken_out.enter(session, who, "export", entity, details | {"request_id": request_id()}, now=now)
 
 
 def _named(answer: Response, query: dict[str, str], ending: str) -> Response:
     name = f"ledger-{query['township']}-{query['month']}.{ending}"
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return answer
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
-        yield piece

@@ -9,19 +9,19 @@ import base64
 import datetime as dt
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import IO
 
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import RAISE, Schema, fields, validate
+from werkzeug.wsgi import FileWrapper
 
+from field_api import taken_out
 from field_api.answers import request_id
 from field_api.database import db
 from field_api.identity import roles
 from field_api.storage import store
-from sync import access_log, darkroom, patrol_log, pictures
+from sync import darkroom, patrol_log, pictures
 from sync.models import ROLES, SignedIn, begin_read, begin_write
 from sync.problems import Forbidden, NotFound, PhotoNotShown
 from sync.store import PIECE_BYTES, photo_key
@@ -119,7 +119,7 @@ def _original(who: SignedIn, sha256: str) -> Response:
     with ExitStack() as opened:
         file = opened.enter_context(store().opened(photo_key(sha256)))
         kept = _taken_out(who, sha256)
-        answer = Response(_pieces(file))
+        answer = Response(FileWrapper(file, PIECE_BYTES))
         answer.call_on_close(opened.pop_all().close)
     answer.mimetype, ending = _FORMATS.get(kept.format or "", _UNKNOWN)
     answer.content_length = kept.size_bytes
@@ -136,12 +136,6 @@ def _taken_out(who: SignedIn, sha256: str) -> darkroom.Kept:
     kept = darkroom.kept(session, sha256)
     if request.method == "GET":
         details = {"bytes": kept.size_bytes, "request_id": request_id()}
-        address, now = request.remote_addr, dt.datetime.now(dt.UTC)
-        access_log.enter(session, who, "photo-original", sha256, details, address=address, now=now)
+        taken_out.enter(session, who, "photo-original", sha256, details, now=dt.datetime.now(dt.UTC))
     session.commit()
     return kept
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE_BYTES):
-        yield piece

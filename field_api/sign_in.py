@@ -11,10 +11,11 @@ from flask_smorest import Blueprint
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from webargs.flaskparser import FlaskParser
 
+from field_api import taken_out
 from field_api.database import db
 from field_api.identity import public, read_token, roles, tokens, wants_token
 from field_api.settings import Settings
-from sync import access_log, accounts
+from sync import accounts
 from sync.models import ROLES, SignedIn, begin_write
 from sync.problems import TokenInvalid
 
@@ -127,8 +128,7 @@ def post_permit(given: dict[str, Any]) -> dict[str, Any]:
     session.commit()
     begin_write(session)
     grant = accounts.use_permit(session, counted, given["install"], given["code"], now=now)
-    install = str(given["install"])
-    access_log.enter(session, grant.who, "permit-used", install, {}, address=request.remote_addr, now=now)
+    taken_out.enter(session, grant.who, "permit-used", str(given["install"]), {}, now=now)
     session.commit()
     return _told(grant, now)
 

@@ -41,7 +41,8 @@ KEEPERS = {"sync.models", "sync.store", "sync.journal"}
 
 #: What every file of the door may stand on, besides the engine.
 GROUND_FLOOR = {
-    *("settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "yardstick", "behind")
+    *("settings", "database", "storage", "identity", "answers", "bodies", "origins", "once", "yardstick", "behind"),
+    "taken_out",
 }
 
 #: All the door has to know of SQLAlchemy: what it hands on to the engine, and what that may raise.
