@@ -99,12 +99,13 @@ def start(session: Session) -> None:
         session.execute(insert(Head).values(head))
 
 
-def hold_counter(session: Session) -> None:
-    """From here to the commit no other transaction commits a change; all that were committed can be seen.
+def hold_counter(session: Session) -> int:
+    """The number of the last link. From here to the commit no other transaction commits a change; all that were
+    committed can be seen.
 
     Only for what has to be asked last; the shorter the way to `record` and the commit, the better.
     """
-    session.execute(select(Head.number).where(Head.id == 1).with_for_update())
+    return session.execute(select(Head.number).where(Head.id == 1).with_for_update()).scalar_one()
 
 
 def record(session: Session, changes: Sequence[Change], *, now: dt.datetime, evidence: Sequence[Any] = ()) -> int:

@@ -110,8 +110,7 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
     changes = _write(session, [each for each in live.values() if each.touched])
     seen = {id: each for kind in KINDS for id, each in _sketched(session, kind, live).items()}
     found = resemblances.search(session, seen, yardstick)
-    hold_counter(session)
-    found = resemblances.search_on(session, seen, yardstick, found)
+    found = resemblances.search_on(session, seen, yardstick, found, hold_counter(session))
     resemblances.keep(session, found, records.keys(), yardstick, now=now)
     vendors = [id for id, kind in chosen.items() if kind == "vendor"]
     least_bits = yardstick.told_from_bits("vendor")

@@ -403,9 +403,11 @@ def search(session: Session, of: Mapping[uuid.UUID, Sketch], yardstick: Yardstic
     return Search(*_weighed(session, of, yardstick, None), number)
 
 
-def search_on(session: Session, of: Mapping[uuid.UUID, Sketch], yardstick: Yardstick, earlier: Search) -> Search:
-    """The same, with what was committed since that search. The caller holds the counter: it is everything."""
-    number = session.scalars(select(Head.number)).one()
+def search_on(
+    session: Session, of: Mapping[uuid.UUID, Sketch], yardstick: Yardstick, earlier: Search, number: int
+) -> Search:
+    """The same, with what was committed since that search, up to the link of this number. The caller holds the
+    counter: it is everything."""
     if number == earlier.number:
         return earlier
     changed = select(FeedEntry.entity).join(Link, Link.key == FeedEntry.link_key)

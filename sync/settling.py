@@ -129,11 +129,11 @@ def conclude(
     kept. To be called last: from the counter to the commit nobody else can change anything."""
     seen = dict(taken.sketches)
     found = _spared(session, incoming, lambda: resemblances.search(session, seen, incoming.likeness))
-    hold_counter(session)
+    number = hold_counter(session)
     _join_late(session, incoming, operations, taken)
     _mark_arrived(session, taken.announcing)
     if found is not None:
-        _spared(session, incoming, lambda: _resemble(session, incoming, taken, seen, found, now))
+        _spared(session, incoming, lambda: _resemble(session, incoming, taken, seen, found, number, now))
     if taken.evidence or taken.changes:
         record(session, list(taken.changes.values()), now=now, evidence=taken.evidence)
 
@@ -144,12 +144,13 @@ def _resemble(
     taken: Taken,
     seen: Mapping[uuid.UUID, Sketch],
     found: Search,
+    number: int,
     now: dt.datetime,
 ) -> None:
-    """What the records resemble is kept, and what was sent again is grouped; the counter is held."""
+    """What the records resemble is kept, and what was sent again is grouped; the counter is held, at this number."""
     likeness = incoming.likeness
     if taken.sketches == seen:
-        found = resemblances.search_on(session, seen, likeness, found)
+        found = resemblances.search_on(session, seen, likeness, found, number)
     else:  # something joined late: rare, and looked for whole
         found = resemblances.search(session, taken.sketches, likeness)
     resemblances.keep(session, found, taken.known, likeness, now=now)

@@ -9,7 +9,7 @@ from wsgi import app
 __all__ = ["app"]
 
 resemblances.search = lambda _session, of, _table: Search(dict(of), {}, 0)
-resemblances.search_on = lambda _session, _of, _table, earlier: earlier
+resemblances.search_on = lambda _session, _of, _table, earlier, _number: earlier
 settling.repeat_notes = lambda *_: {}
 settling.later_records = lambda *_: []
 settling.keep_keys = lambda *_: set()
