@@ -20,20 +20,17 @@ from sqlalchemy.orm import Session
 
 from sync import journal, photo_notes, pictures
 from sync.again import look_again_at
-from sync.journal import record_change
 from sync.models import (
     AnnouncedPhoto,
-    Incident,
-    Patrol,
     Photo,
     PhotoFacts,
-    VendorWarning,
     among,
     update_rows,
 )
 from sync.photo_notes import Cited, Note
 from sync.pictures import Facts
 from sync.problems import Busy
+from sync.settling import LOCKING_ORDER, locked, write_notes
 from sync.store import Store, derivative_key, photo_key
 from sync.verdicts import Record
 
@@ -48,8 +45,6 @@ MOST_COMPARED = 100
 MOST_KEPT_PX = 2**31 - 1
 _DEVELOPING = threading.Lock()
 
-#: In the order in which intake locks records.
-_KINDS: Mapping[str, Any] = {"warning": VendorWarning, "incident": Incident, "patrol": Patrol}
 #: What a look gives and a row keeps.
 TOLD = [field.name for field in fields(Facts) if field.name != "thumb"]
 _LOG = logging.getLogger(__name__)
@@ -202,11 +197,12 @@ def compare(session: Session, *, now: dt.datetime, most: int = MOST_COMPARED) ->
     chosen = session.scalars(_ready(AnnouncedPhoto.record_id).distinct().limit(most)).all()
     if not chosen:
         return 0
-    records = _lock(session, chosen)
+    records = {id: each for kind in LOCKING_ORDER for id, each in locked(session, kind, chosen).items()}
     citations = _citations(session, chosen)
     for citation in citations:
         _remark(records, citation)
-    _write(session, [found for found in records.values() if found.touched], now)
+    if touched := [found for found in records.values() if found.touched]:
+        journal.record(session, write_notes(session, touched), now=now)
     look_again_at(session, ((found.kind, id) for id, found in records.items()), now=now)
     compared = [{"record_id": row.record_id, "sha256": row.sha256, "compared_at": now} for row in citations]
     update_rows(session, AnnouncedPhoto, compared)
@@ -222,17 +218,6 @@ def _ready(*columns: Any) -> Select[Any]:
         .where(AnnouncedPhoto.compared_at.is_(None), AnnouncedPhoto.received_at.is_not(None))
         .where(PhotoFacts.looked_at.is_not(None))
     )
-
-
-def _lock(session: Session, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Record]:
-    """The records, locked as intake does it: whoever amends one, or compares it too, waits."""
-    found: dict[uuid.UUID, Record] = {}
-    for kind, model in _KINDS.items():
-        table = model.__table__
-        locked = select(table).where(among(session, table.c.id, ids)).order_by(table.c.id)
-        for row in session.execute(locked.with_for_update(key_share=True)).mappings():
-            found[row["id"]] = Record(kind, dict(row))
-    return found
 
 
 def _citations(session: Session, ids: Sequence[uuid.UUID]) -> Sequence[Any]:
@@ -282,14 +267,3 @@ def _cited(state: Mapping[str, Any], citation: Any) -> Cited:
 
 def _off_ms(notes: Iterable[Note]) -> int | None:
     return next((note["off_ms"] for note in notes if note["code"] == "clock-corrected"), None)
-
-
-def _write(session: Session, touched: Sequence[Record], now: dt.datetime) -> None:
-    if not touched:
-        return
-    for kind, model in _KINDS.items():
-        states = [found.state for found in touched if found.kind == kind]
-        update_rows(session, model, [{name: state[name] for name in ("id", "notes", "note_codes")} for state in states])
-    links = journal.item_links(session, [found.state["id"] for found in touched if found.kind == "incident"])
-    changes = [record_change(found.kind, found.state, links.get(found.state["id"], [])) for found in touched]
-    journal.record(session, changes, now=now)

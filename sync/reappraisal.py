@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 from sync import journal, resemblances
 from sync.again import look_again_at
 from sync.groups import MODELS
-from sync.journal import hold_counter, record_change
+from sync.journal import hold_counter
 from sync.likeness import KINDS, Sketch
-from sync.models import Reappraisal, UtcDateTime, among, is_busy, update_rows
+from sync.models import Reappraisal, UtcDateTime, among, is_busy
 from sync.resemblances import Yardstick
+from sync.settling import LOCKING_ORDER, locked, write_notes
 from sync.vendor_log import asked_of, recounted, repeat_notes, vendor_of, weigh_vendors
 from sync.vendors import REPEAT
 from sync.verdicts import Record, remark
@@ -107,7 +108,7 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
     live = {id: each for id, each in records.items() if each.state["voided_at"] is None}
     incidents = _incidents(session, live)
     _remark_repeats(session, live, incidents)
-    changes = _write(session, [each for each in live.values() if each.touched])
+    changes = write_notes(session, [each for each in live.values() if each.touched])
     seen = {id: each for kind in KINDS for id, each in _sketched(session, kind, live).items()}
     found = resemblances.search(session, seen, yardstick)
     found = resemblances.search_on(session, seen, yardstick, found, hold_counter(session))
@@ -125,15 +126,9 @@ def _appraise(session: Session, chosen: Mapping[uuid.UUID, str], yardstick: Yard
 
 
 def _lock(session: Session, chosen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Record]:
-    """The records, locked as settling does it: whoever amends one waits."""
-    found: dict[uuid.UUID, Record] = {}
-    for kind in reversed(KINDS):
-        table = MODELS[kind].__table__
-        ids = [id for id, of in chosen.items() if of == kind]
-        locked = select(table).where(among(session, table.c.id, ids)).order_by(table.c.id)
-        for row in session.execute(locked.with_for_update(key_share=True)).mappings() if ids else ():
-            found[row["id"]] = Record(kind, dict(row))
-    return found
+    """Those of them that are records, and no vendors, locked."""
+    of_kind = {kind: [id for id, of in chosen.items() if of == kind] for kind in LOCKING_ORDER}
+    return {id: each for kind, ids in of_kind.items() if ids for id, each in locked(session, kind, ids).items()}
 
 
 def _incidents(session: Session, records: Mapping[uuid.UUID, Record]) -> dict[uuid.UUID, Mapping[str, Any]]:
@@ -159,13 +154,3 @@ def _remark_repeats(
         before = record.state["notes"]
         remark(record, REPEAT, notes.get(record.state["id"]))
         record.touched = record.state["notes"] != before
-
-
-def _write(session: Session, touched: Sequence[Record]) -> list[journal.Change]:
-    for kind in KINDS:
-        states = [each.state for each in touched if each.kind == kind]
-        update_rows(
-            session, MODELS[kind], [{name: state[name] for name in ("id", "notes", "note_codes")} for state in states]
-        )
-    links = journal.item_links(session, [each.state["id"] for each in touched if each.kind == "incident"])
-    return [record_change(each.kind, each.state, links.get(each.state["id"], [])) for each in touched]

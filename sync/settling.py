@@ -14,7 +14,7 @@ import logging
 import uuid
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -27,7 +27,16 @@ from sync import resemblances, verdicts, wire
 from sync.again import look_again_at
 from sync.clock import Arrival, Occurred, Stamp, occurred
 from sync.enforcement import Lists
-from sync.journal import Change, digest_of, hold_counter, operation_evidence, record, record_change, release_evidence
+from sync.journal import (
+    Change,
+    digest_of,
+    hold_counter,
+    item_links,
+    operation_evidence,
+    record,
+    record_change,
+    release_evidence,
+)
 from sync.likeness import Sketch
 from sync.models import (
     Account,
@@ -404,17 +413,26 @@ def _records(session: Session, operations: Iterable[wire.Operation]) -> dict[uui
         parents = (operation.fields.get("patrol"), operation.fields.get("incident"))
         named |= {i for i in (operation.record, *parents) if i}
     found: dict[uuid.UUID, Record] = {}
-    for kind in ("warning", "incident", "patrol"):
-        table = MODELS[kind].__table__
-        locked = (
-            select(table).where(among(session, table.c.id, named)).order_by(table.c.id).with_for_update(key_share=True)
-        )
-        for row in session.execute(locked).mappings():
-            found[row["id"]] = Record(kind, dict(row))
-            parent_field, _ = verdicts.PARENTS.get(kind, ("", ""))
-            named |= {row[parent_field]} if parent_field else set()
+    for kind in LOCKING_ORDER:
+        of_kind = locked(session, kind, named)
+        found |= of_kind
+        if kind in verdicts.PARENTS:
+            parent_field, _ = verdicts.PARENTS[kind]
+            named |= {each.state[parent_field] for each in of_kind.values()}
     _load_links(session, found)
     return found
+
+
+#: Whoever locks records of several kinds locks them in this order: no two wait for each other.
+LOCKING_ORDER = ("warning", "incident", "patrol")
+
+
+def locked(session: Session, kind: str, ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Record]:
+    """The records of this kind, locked: whoever amends one, or locks it too, waits."""
+    table = MODELS[kind].__table__
+    asked = select(table).where(among(session, table.c.id, ids)).order_by(table.c.id)
+    rows = session.execute(asked.with_for_update(key_share=True)).mappings()
+    return {row["id"]: Record(kind, dict(row)) for row in rows}
 
 
 def _load_links(session: Session, records: dict[uuid.UUID, Record]) -> None:
@@ -635,6 +653,15 @@ def _mark_arrived(session: Session, announcing: set[uuid.UUID]) -> None:
     unmarked = (among(session, AnnouncedPhoto.record_id, announcing), AnnouncedPhoto.received_at.is_(None))
     marked = update(AnnouncedPhoto).where(*unmarked, exists().where(SENT)).values(received_at=arrived)
     session.execute(marked, execution_options={"synchronize_session": False})
+
+
+def write_notes(session: Session, remarked: Sequence[Record]) -> list[Change]:
+    """The notes of these records are written; what the journal is to tell of them. Nobody changed them: no version."""
+    for kind, model in MODELS.items():
+        states = [each.state for each in remarked if each.kind == kind]
+        update_rows(session, model, [{name: state[name] for name in ("id", "notes", "note_codes")} for state in states])
+    links = item_links(session, [each.state["id"] for each in remarked if each.kind == "incident"])
+    return [record_change(each.kind, each.state, links.get(each.state["id"], [])) for each in remarked]
 
 
 def _swear(taken: Taken, judged: list[Pending], world: World) -> None:
