@@ -15,7 +15,7 @@ import math
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from itertools import chain
 from pathlib import Path
@@ -31,7 +31,7 @@ from sync.fellegi_sunter import Table, bits_of, score_of
 from sync.grouping import Overlay, Pair
 from sync.groups import MODELS, Spoken, Word
 from sync.journal import digest_of
-from sync.likeness import KINDS, STANDING_M, Evidence, Sketch, is_resubmission, likeness, read_table, weight_or_none
+from sync.likeness import KINDS, STANDING_M, Likeness, Sketch, is_resubmission, likeness, read_table, weight_or_none
 from sync.models import (
     MOST_ERROR_OF_TILE_M,
     Account,
@@ -471,11 +471,25 @@ def keep(
 ) -> None:
     """What was found is kept; what these records, `known` before, resembled by what they said then is forgotten."""
     if known:
-        stale = or_(among(session, Resemblance.one_id, known), among(session, Resemblance.other_id, known))
-        session.execute(delete(Resemblance).where(stale))
-    table = yardstick.table
-    rows = [_row(found.sketches[one], found.sketches[other], table, now) for one, other in _best(found.weights)]
+        forget(session, known)
+    rows = []
+    for one, other in _best(found.weights):
+        answer = likeness(found.sketches[one], found.sketches[other], yardstick.table)
+        rows.append(kept(found.sketches[one].kind, (one, other), answer, now))
     upsert_rows(session, Resemblance, rows)
+
+
+def forget(session: Session, ids: Collection[uuid.UUID]) -> None:
+    """What these resemble is kept no more."""
+    stale = or_(among(session, Resemblance.one_id, ids), among(session, Resemblance.other_id, ids))
+    session.execute(delete(Resemblance).where(stale))
+
+
+def kept(kind: str, two: Pair, answer: Likeness, now: dt.datetime) -> dict[str, Any]:
+    """A resemblance as a row."""
+    evidence = [asdict(piece) for piece in answer.evidence]
+    told = {"kind": kind, "weight": answer.weight, "evidence": evidence, "weights": answer.version, "found_at": now}
+    return {"one_id": two[0], "other_id": two[1], **told}
 
 
 def _best(weights: Mapping[Pair, float]) -> Iterator[Pair]:
@@ -485,24 +499,6 @@ def _best(weights: Mapping[Pair, float]) -> Iterator[Pair]:
         if max(kept[id] for id in two) < MOST_KEPT:
             kept.update(two)
             yield two
-
-
-def told(piece: Evidence) -> dict[str, Any]:
-    """A piece of evidence as it is kept and shown."""
-    return {"name": piece.name, "level": piece.level, "values": piece.values, "weight": piece.weight}
-
-
-def _row(one: Sketch, other: Sketch, table: Table, now: dt.datetime) -> dict[str, Any]:
-    answer = likeness(one, other, table)
-    return {
-        "one_id": one.id,
-        "other_id": other.id,
-        "kind": one.kind,
-        "weight": answer.weight,
-        "evidence": [told(piece) for piece in answer.evidence],
-        "weights": answer.version,
-        "found_at": now,
-    }
 
 
 # ---------------------------------------------------------------- what was sent again

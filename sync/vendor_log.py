@@ -8,19 +8,18 @@ import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Uuid, and_, delete, func, literal, or_, select, union_all
+from sqlalchemy import CompoundSelect, Uuid, and_, func, literal, select, union_all
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement
 
 from sync.acquaintance import circle_of
 from sync.fellegi_sunter import Table
-from sync.grouping import Pair, pair
-from sync.likeness import Likeness
+from sync.grouping import pair
 from sync.models import (
     EnforcementItem,
     Grouped,
@@ -34,6 +33,7 @@ from sync.models import (
     insert_rows,
     upsert_rows,
 )
+from sync.resemblances import forget, kept
 from sync.vendors import (
     KNOWN_AGAIN,
     NAME,
@@ -91,16 +91,9 @@ def weigh_vendors(
     circle = circle_of(session, ids, by=(*KNOWN_AGAIN, NAME))
     pairs = sorted({pair(id, other) for id in ids for other in circle.sharing(id)})
     weighed = [(two, same_vendor(circle.known(two[0]), circle.known(two[1]), table)) for two in pairs]
-    stale = or_(among(session, Resemblance.one_id, ids), among(session, Resemblance.other_id, ids))
-    session.execute(delete(Resemblance).where(stale))
-    alike = [_resemblance(two, found, now) for two, found in weighed if found.weight >= least_bits]
+    forget(session, ids)
+    alike = [kept("vendor", two, found, now) for two, found in weighed if found.weight >= least_bits]
     upsert_rows(session, Resemblance, alike)
-
-
-def _resemblance(two: Pair, found: Likeness, now: dt.datetime) -> dict[str, Any]:
-    evidence = [asdict(piece) for piece in found.evidence]
-    told = {"kind": "vendor", "weight": found.weight, "evidence": evidence, "weights": found.version, "found_at": now}
-    return {"one_id": two[0], "other_id": two[1], **told}
 
 
 # ---------------------------------------------------------------- who was warned before
