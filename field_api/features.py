@@ -327,7 +327,7 @@ def _said() -> list[tuple[str, str]]:
     """What was said but `f`, in which form to answer. Raises QueryInvalid if that is none there is."""
     forms = [text for name, text in _query() if name == "f"]
     if len(forms) > 1 or not set(forms) <= {"json", "html"}:
-        raise QueryInvalid(errors=[{"pointer": "/f", "code": "invalid", "detail": "json or html"}])
+        raise QueryInvalid.of("f", "json or html")
     return [(name, text) for name, text in _query() if name != "f"]
 
 
@@ -336,7 +336,7 @@ def _only(*names: str) -> dict[str, str]:
     said: dict[str, str] = {}
     for name, text in _said():
         if name not in names or name in said:
-            raise QueryInvalid(errors=[{"pointer": f"/{name}", "code": "invalid", "detail": "no such parameter"}])
+            raise QueryInvalid.of(name, "no such parameter")
         said[name] = text
     return said
 

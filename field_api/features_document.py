@@ -40,7 +40,7 @@ def get_api() -> Response:
     """The API document of /ogc."""
     said = list(request.args.items(multi=True))
     if said not in ([], [("f", "json")]):
-        raise QueryInvalid(errors=[{"pointer": f"/{said[-1][0]}", "code": "invalid", "detail": "no such parameter"}])
+        raise QueryInvalid.of(said[-1][0], "no such parameter")
     return Response(orjson.dumps(document(f"{request.host_url.rstrip('/')}/ogc")), content_type=_OPENAPI)
 
 

@@ -83,8 +83,7 @@ def _unpacked(cursor: str) -> tuple[float, uuid.UUID, uuid.UUID]:
     try:
         weight, one, other = _CURSOR.unpack(base64.b64decode(cursor, altchars="-_", validate=True))
     except (ValueError, binascii.Error, struct.error) as error:
-        detail = "not a cursor of ours"
-        raise QueryInvalid(errors=[{"pointer": "/cursor", "code": "invalid", "detail": detail}]) from error
+        raise QueryInvalid.of("cursor", "not a cursor of ours") from error
     return (weight if weight == weight else 0.0), uuid.UUID(bytes=one), uuid.UUID(bytes=other)
 
 

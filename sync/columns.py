@@ -467,8 +467,7 @@ def _chosen(wanted: Wanted, sources: Sequence[Source]) -> list[Column]:
         return list(known.values())
     for name in wanted.fields:
         if name not in known:
-            detail = f"no field of {NAMES[wanted.kind]}: {name}; there are {', '.join(known)}"
-            raise QueryInvalid(errors=[{"pointer": "/fields", "code": "invalid", "detail": detail}])
+            raise QueryInvalid.of("fields", f"no field of {NAMES[wanted.kind]}: {name}; there are {', '.join(known)}")
     return [known[name] for name in dict.fromkeys(("id", *wanted.fields))]
 
 

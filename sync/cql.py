@@ -89,7 +89,7 @@ Node = Name | Value | Shape | Call
 
 def wrong(at: Where, why: str) -> NoReturn:
     """Raises QueryInvalid that says where in the filter what is wrong."""
-    raise QueryInvalid(errors=[{"pointer": "/filter", "code": "invalid", "at": at, "detail": why}])
+    raise QueryInvalid.of("filter", why, at=at)
 
 
 # ---------------------------------------------------------------- instants

@@ -94,7 +94,7 @@ def _unpacked(cursor: str, parameter: str) -> tuple[bytes, bytes, Place]:
 
 
 def _none_of_ours(parameter: str) -> QueryInvalid:
-    return QueryInvalid(errors=[{"pointer": f"/{parameter}", "code": "invalid", "detail": "not a cursor of ours"}])
+    return QueryInvalid.of(parameter, "not a cursor of ours")
 
 
 def place_of(

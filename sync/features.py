@@ -31,12 +31,10 @@ from sqlalchemy import (
     cast,
     false,
     func,
-    literal,
     null,
     or_,
     select,
     true,
-    tuple_,
     type_coerce,
     union_all,
 )
@@ -54,7 +52,6 @@ from sync.models import (
     TownshipArea,
     Track,
     TrackBox,
-    UtcDateTime,
     among,
     is_box,
     text_of_instant,
@@ -80,10 +77,6 @@ Interval = tuple[dt.datetime | None, dt.datetime | None]
 
 
 # ---------------------------------------------------------------- what is asked for
-
-
-def _invalid(parameter: str, why: str) -> QueryInvalid:
-    return QueryInvalid(errors=[{"pointer": f"/{parameter}", "code": "invalid", "detail": why}])
 
 
 @dataclass(frozen=True)
@@ -117,9 +110,11 @@ def read(layer: Layer, query: Sequence[tuple[str, str]]) -> Asked:
     said = dict(query)
     for name in said:
         if name not in parameters(layer):
-            raise _invalid(name, "no such parameter")
+            raise QueryInvalid.of(name, "no such parameter")
     if len(said) < len(query):
-        raise _invalid(next(name for name in said if [n for n, _ in query].count(name) > 1), "given more than once")
+        raise QueryInvalid.of(
+            next(name for name in said if [n for n, _ in query].count(name) > 1), "given more than once"
+        )
     filters = {name: said[name] for name in own_filters(layer) if name in said}
     equal = {name: said[name] for name in layer.queryables if name in said and name not in filters}
     return Asked(
@@ -140,7 +135,7 @@ def _selection(filters: Mapping[str, str]) -> Selection:
         return Selection(**shapes.SelectionQuery(only=tuple(filters)).load(_Once(filters)))
     except ValidationError as error:
         name, messages = next(iter(error.messages_dict.items()))
-        raise _invalid(name, str(messages[0])) from None
+        raise QueryInvalid.of(name, str(messages[0])) from None
 
 
 class _Once(dict[str, str]):
@@ -153,7 +148,7 @@ class _Once(dict[str, str]):
 def _crs(said: Mapping[str, str], parameter: str) -> Crs:
     uri = said.get(parameter, CRS84.uri)
     if uri not in projections.SPOKEN:
-        raise _invalid(parameter, "no coordinate system that is spoken here")
+        raise QueryInvalid.of(parameter, "no coordinate system that is spoken here")
     return projections.SPOKEN[uri]
 
 
@@ -167,7 +162,7 @@ def _limit(layer: Layer, text: str | None) -> int:
     if text is None:
         return layer.usual
     if not re.fullmatch(r"[0-9]{1,1000}", text) or int(text) < 1:
-        raise _invalid("limit", f"a whole number from 1 to {layer.most}")
+        raise QueryInvalid.of("limit", f"a whole number from 1 to {layer.most}")
     return min(int(text), layer.most)
 
 
@@ -177,7 +172,7 @@ def _box(said: Mapping[str, str]) -> Any:
         return None
     parts = said["bbox"].split(",")
     if len(parts) not in (4, 6) or not all(_NUMBER.fullmatch(part.strip()) for part in parts):
-        raise _invalid("bbox", "four numbers, or six with heights")
+        raise QueryInvalid.of("bbox", "four numbers, or six with heights")
     numbers = list(map(float, parts))
     return _corners("bbox", crs, numbers if len(numbers) == 4 else [numbers[i] for i in (0, 1, 3, 4)])
 
@@ -186,7 +181,7 @@ def _corners(parameter: str, crs: Crs, numbers: Sequence[float]) -> Any:
     try:
         return projections.box_from_wire(crs, *numbers)
     except ValueError as error:
-        raise _invalid(parameter, str(error)) from None
+        raise QueryInvalid.of(parameter, str(error)) from None
 
 
 def _interval(text: str) -> Interval:
@@ -194,7 +189,7 @@ def _interval(text: str) -> Interval:
     first, slash, last = text.partition("/")
     begins, ends = _end(first, bool(slash)), _end(last, True) if slash else _end(first, False)
     if begins is not None and ends is not None and ends < begins:
-        raise _invalid("datetime", "the interval ends before it begins")
+        raise QueryInvalid.of("datetime", "the interval ends before it begins")
     return begins, ends
 
 
@@ -204,7 +199,7 @@ def _end(text: str, may_be_open: bool) -> dt.datetime | None:
     try:
         return cql.instant(text)
     except ValueError as error:
-        raise _invalid(
+        raise QueryInvalid.of(
             "datetime", f"an instant or two with / between, as in 2026-11-23T08:15:00Z/..: {error}"
         ) from None
 
@@ -212,7 +207,7 @@ def _end(text: str, may_be_open: bool) -> dt.datetime | None:
 def _filter(said: Mapping[str, str]) -> tuple[str, str, Crs] | None:
     language, crs = said.get("filter-lang", LANGUAGES[0]), _crs(said, "filter-crs")
     if language not in LANGUAGES:
-        raise _invalid("filter-lang", "one of " + ", ".join(LANGUAGES))
+        raise QueryInvalid.of("filter-lang", "one of " + ", ".join(LANGUAGES))
     return (said["filter"], language, crs) if "filter" in said else None
 
 
@@ -238,7 +233,7 @@ def _equal(session: Session, layer: Layer, name: str, text: str) -> Condition:
     try:
         return cql.equals(session, layer.queryables[name], text)
     except (ValueError, KeyError, QueryInvalid):
-        raise _invalid(name, f"no {layer.queryables[name].kind}") from None
+        raise QueryInvalid.of(name, f"no {layer.queryables[name].kind}") from None
 
 
 def _within(layer: Layer, begins: dt.datetime | None, ends: dt.datetime | None) -> Condition:
@@ -379,11 +374,11 @@ def state(session: Session) -> bytes:
 def _position(layer: Layer, asked: Asked) -> tuple[int, Any]:
     counted, _, position = (asked.cursor or "").partition(".")
     if not re.fullmatch(r"[0-9]{1,12}", counted):
-        raise _invalid("cursor", "not a cursor of ours")
+        raise QueryInvalid.of("cursor", "not a cursor of ours")
     if layer.kind is not None:
         return int(counted), patrol_log.position_of([layer.id, asked.given], position)
     if not re.fullmatch(r"[0-9]{1,9}", position):
-        raise _invalid("cursor", "not a cursor of ours")
+        raise QueryInvalid.of("cursor", "not a cursor of ours")
     return int(counted), int(position)
 
 
@@ -431,13 +426,9 @@ def _rows(
     if layer.kind is None:
         rows = asked.where(*conditions).order_by(layer.key).offset(place).limit(limit)
     else:
-        older = [] if place is None else [_older(layer.model, *place)]
+        older = [] if place is None else [patrol_log.older(layer.model, *place)]
         rows = _newest(asked, layer, who, [*conditions, *older], limit)
     return session.connection().execute(rows).all()
-
-
-def _older(model: Any, at: dt.datetime, id: uuid.UUID) -> Condition:
-    return tuple_(model.occurred_at, model.id) < tuple_(literal(at, UtcDateTime), literal(id, model.id.type))
 
 
 #: What comes before the properties in a row: its key, a position or what is drawn, how photos fare, the journal's head,

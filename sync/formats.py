@@ -63,17 +63,13 @@ def check(ending: str, target: Target) -> Format:
     """The format of this ending. Raises QueryInvalid if there is none, or it can't be in that coordinate system, and
     FormatNotInstalled if its libraries are missing."""
     if ending not in FORMATS:
-        raise _invalid("format", f"{ending} is no format; there are {', '.join(FORMATS)}")
+        raise QueryInvalid.of("format", f"{ending} is no format; there are {', '.join(FORMATS)}")
     format = FORMATS[ending]
     if format.only_wgs84 and not target.is_wgs84:
-        raise _invalid("crs", f"{ending} is always WGS 84")
+        raise QueryInvalid.of("crs", f"{ending} is always WGS 84")
     if format.is_extra and pyogrio is None:
         raise FormatNotInstalled(format=ending, install="pip install -r requirements-gis.txt")
     return format
-
-
-def _invalid(parameter: str, why: str) -> QueryInvalid:
-    return QueryInvalid(errors=[{"pointer": f"/{parameter}", "code": "invalid", "detail": why}])
 
 
 # ---------------------------------------------------------------- CSV (RFC 4180)

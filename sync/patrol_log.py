@@ -260,7 +260,7 @@ def matching(session: Session, who: SignedIn, kind: str, selection: Selection) -
     """The conditions of a selection for this account, beside what it may see. Raises QueryInvalid if a filter makes no
     sense for the kind."""
     for name in selection.given().keys() - set(FILTERS[kind]):
-        raise _invalid(name, f"no filter for a {kind}")
+        raise QueryInvalid.of(name, f"no filter for a {kind}")
     conditions = _asked_for(session, KINDS[kind], selection)
     return (
         [*conditions, _stands_for_its_group(session, who, kind, selection)]
@@ -292,10 +292,6 @@ def _stands_for_its_group(session: Session, who: SignedIn, kind: str, selection:
     )
 
 
-def _invalid(parameter: str, why: str) -> QueryInvalid:
-    return QueryInvalid(errors=[{"pointer": f"/{parameter}", "code": "invalid", "detail": why}])
-
-
 # ---------------------------------------------------------------- cursors
 
 #: A cursor: digest of what is listed, microseconds since 1970 of the last record shown, and its id.
@@ -321,9 +317,9 @@ def position_of(listed: Sequence[Any], cursor: str) -> tuple[dt.datetime, uuid.U
         digest, microseconds, id = _CURSOR.unpack(packed)
         at = _EPOCH + dt.timedelta(microseconds=microseconds)
     except (ValueError, binascii.Error, struct.error, OverflowError) as error:
-        raise _invalid("cursor", "not a cursor of ours") from error
+        raise QueryInvalid.of("cursor", "not a cursor of ours") from error
     if digest != _digest(listed):
-        raise _invalid("cursor", "given for another selection")
+        raise QueryInvalid.of("cursor", "given for another selection")
     return at, uuid.UUID(bytes=id)
 
 
@@ -348,7 +344,7 @@ def page(
     model = KINDS[kind]
     conditions, listed = matching(session, who, kind, selection), [kind, selection.given()]
     if cursor is not None:
-        conditions.append(_older(model, *position_of(listed, cursor)))
+        conditions.append(older(model, *position_of(listed, cursor)))
     newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in ways_to_see(model, who)))
     rows = session.execute(newest_first(model, [model.id.in_(newest)]).limit(limit + 1)).all()
     shown = rows[:limit]
@@ -388,7 +384,8 @@ def _with_facts(session: Session, photos: list[Json]) -> list[Json]:
     return [photo | {"facts": facts.get(photo["sha256"])} for photo in photos]
 
 
-def _older(model: Log, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
+def older(model: Log, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
+    """True for the records behind this place of a list, newest first."""
     return tuple_(model.occurred_at, model.id) < tuple_(literal(at, UtcDateTime), literal(id, model.id.type))
 
 

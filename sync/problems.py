@@ -137,6 +137,11 @@ class QueryInvalid(Problem):
     code = "query-invalid"
     title = ("A filter or cursor makes no sense", "查询条件或游标无效")
 
+    @classmethod
+    def of(cls, parameter: str, why: str, **more: Any) -> QueryInvalid:
+        """One parameter is wrong, and why."""
+        return cls(errors=[{"pointer": f"/{parameter}", "code": "invalid", **more, "detail": why}])
+
 
 class CursorExpired(Problem):
     code = "cursor-expired"

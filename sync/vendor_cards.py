@@ -92,7 +92,7 @@ def _by_number(kind: str) -> Callable[[str], ColumnElement[bool]]:
     def known_by(told: str) -> ColumnElement[bool]:
         found = keys({kind: told}, None)
         if not found:
-            raise _invalid(kind, "nothing that a vendor is known by")
+            raise QueryInvalid.of(kind, "nothing that a vendor is known by")
         return VendorKey.key == found[0]
 
     return known_by
@@ -101,7 +101,7 @@ def _by_number(kind: str) -> Callable[[str], ColumnElement[bool]]:
 def _by_stall(told: str) -> ColumnElement[bool]:
     found = keys({"stall": told}, "%")  # in any township
     if not found:
-        raise _invalid("stall", "a stall has a number")
+        raise QueryInvalid.of("stall", "a stall has a number")
     return VendorKey.key.like(found[0])
 
 
@@ -109,7 +109,7 @@ def _by_name(told: str) -> ColumnElement[bool]:
     """Initials and sound stand behind a colon each, and hold nothing but letters and digits."""
     heard = sound(told).replace(" ", "")
     if not heard:
-        raise _invalid("name", "no name")
+        raise QueryInvalid.of("name", "no name")
     return or_(*(VendorKey.key.like(f"{kind}%:{heard}%") for kind in (NAME, SURNAME)))
 
 
@@ -119,10 +119,6 @@ _MEANS: Mapping[str, Callable[[str], ColumnElement[bool]]] = {
     "stall": _by_stall,
     "name": _by_name,
 }
-
-
-def _invalid(parameter: str, why: str) -> QueryInvalid:
-    return QueryInvalid(errors=[{"pointer": f"/{parameter}", "code": "invalid", "detail": why}])
 
 
 def _asked_for(model: type[Vendor], who: SignedIn, selection: Selection) -> list[ColumnElement[bool]]:
