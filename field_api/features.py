@@ -275,6 +275,10 @@ def _end(session: Session, *, suits_all: bool) -> None:
 def _marked(answer: Response, who: SignedIn, crs: projections.Crs, state: bytes | None) -> Response:
     """The answer with its coordinate system, and with a mark by which a browser asks whether it has changed."""
     answer.headers["Content-Crs"] = f"<{crs.uri}>"
+    return _with_mark(answer, who, state)
+
+
+def _with_mark(answer: Response, who: SignedIn, state: bytes | None) -> Response:
     answer.vary.update(("Accept", "Authorization"))
     if state is not None:
         answer.set_etag(_etag(who, state), weak=True)
@@ -295,11 +299,7 @@ def _unchanged(session: Session, who: SignedIn) -> Response | None:
     if not request.if_none_match.contains_weak(_etag(who, state)):
         return None
     session.rollback()
-    answer = Response(status=304)
-    answer.set_etag(_etag(who, state), weak=True)
-    answer.vary.update(("Accept", "Authorization"))
-    answer.headers["Cache-Control"] = "private, no-cache"
-    return answer
+    return _with_mark(Response(status=304), who, state)
 
 
 # ---------------------------------------------------------------- what all have in common
