@@ -426,7 +426,7 @@ def _rows(
     if layer.kind is None:
         rows = asked.where(*conditions).order_by(layer.key).offset(place).limit(limit)
     else:
-        older = [] if place is None else [patrol_log.older(layer.model, *place)]
+        older = [] if place is None else [patrol_log.older(layer.model.occurred_at, layer.key, *place)]
         rows = _newest(asked, layer, who, [*conditions, *older], limit)
     return session.connection().execute(rows).all()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Select, and_, exists, func, literal, or_, select, true, tuple_, union
+from sqlalchemy import Select, and_, exists, func, or_, select, true, union
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -28,11 +28,10 @@ from sync.models import (
     Posting,
     SignedIn,
     TokenFamily,
-    UtcDateTime,
     among,
     insert_rows,
 )
-from sync.patrol_log import Page, cursor_after, position_of
+from sync.patrol_log import Page, cursor_after, older, position_of
 from sync.problems import DecidedMeanwhile, EnvelopeInvalid, NotFound
 from sync.revisions import merge_ranges, owed, without
 from sync.shapes import Columns, Json
@@ -145,7 +144,7 @@ def page(
     The number of queries does not depend on how many they are. Raises QueryInvalid if the cursor is of another list.
     """
     listed = ["installations", asdict(selection)]
-    behind = true() if cursor is None else _behind(*position_of(listed, cursor))
+    behind = true() if cursor is None else older(Installation.created_at, Installation.id, *position_of(listed, cursor))
     asked = described().where(in_charge(who, now), behind, *_matching(selection))
     newest = asked.order_by(Installation.created_at.desc(), Installation.id.desc()).limit(limit + 1)
     rows = session.execute(newest).all()
@@ -191,11 +190,6 @@ def _one(session: Session, who: SignedIn, install_id: uuid.UUID, now: dt.datetim
     if found is None:
         raise NotFound
     return found
-
-
-def _behind(at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
-    place = tuple_(literal(at, UtcDateTime), literal(id, Installation.id.type))
-    return tuple_(Installation.created_at, Installation.id) < place
 
 
 def _matching(selection: Selection) -> list[ColumnElement[bool]]:

@@ -323,6 +323,11 @@ def position_of(listed: Sequence[Any], cursor: str) -> tuple[dt.datetime, uuid.U
     return at, uuid.UUID(bytes=id)
 
 
+def older(instant: Any, key: Any, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
+    """True for what stands behind this place of a list that is ordered by these two columns, newest first."""
+    return tuple_(instant, key) < tuple_(literal(at, UtcDateTime), literal(id, key.type))
+
+
 # ---------------------------------------------------------------- lists
 
 
@@ -344,7 +349,7 @@ def page(
     model = KINDS[kind]
     conditions, listed = matching(session, who, kind, selection), [kind, selection.given()]
     if cursor is not None:
-        conditions.append(older(model, *position_of(listed, cursor)))
+        conditions.append(older(model.occurred_at, model.id, *position_of(listed, cursor)))
     newest = union_all(*(_newest(model, [way, *conditions], limit + 1) for way in ways_to_see(model, who)))
     rows = session.execute(newest_first(model, [model.id.in_(newest)]).limit(limit + 1)).all()
     shown = rows[:limit]
@@ -382,11 +387,6 @@ def _with_facts(session: Session, photos: list[Json]) -> list[Json]:
     looked = select(PhotoFacts).where(PhotoFacts.sha256.in_(names), PhotoFacts.looked_at.is_not(None))
     facts = {row.sha256: shapes.photo_facts(row) for row in session.scalars(looked)}
     return [photo | {"facts": facts.get(photo["sha256"])} for photo in photos]
-
-
-def older(model: Log, at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
-    """True for the records behind this place of a list, newest first."""
-    return tuple_(model.occurred_at, model.id) < tuple_(literal(at, UtcDateTime), literal(id, model.id.type))
 
 
 def _newest(model: Log, conditions: Iterable[ColumnElement[bool]], limit: int) -> Select[Any]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Select, literal, or_, select, true, tuple_, union
+from sqlalchemy import Select, or_, select, true, tuple_, union
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql import ColumnElement
 
@@ -28,14 +28,13 @@ from sync.models import (
     IncidentItem,
     SignedIn,
     Township,
-    UtcDateTime,
     Vendor,
     VendorKey,
     VendorWarning,
     among,
 )
 from sync.names import sound
-from sync.patrol_log import Page, cursor_after, position_of, visible_to
+from sync.patrol_log import Page, cursor_after, older, position_of, visible_to
 from sync.problems import Forbidden, NotFound, QueryInvalid
 from sync.resemblances import Yardstick, resembled
 from sync.shapes import Columns, Json
@@ -154,7 +153,7 @@ def find(session: Session, who: SignedIn, selection: Selection, *, limit: int, c
     listed = ["vendors", selection.given()]
     asked = _described().where(*_asked_for(Vendor, who, selection), _stands_for_its_group(who, selection))
     if cursor is not None:
-        asked = asked.where(_older(*position_of(listed, cursor)))
+        asked = asked.where(older(Vendor.created_at, Vendor.id, *position_of(listed, cursor)))
     rows = session.execute(asked.order_by(Vendor.created_at.desc(), Vendor.id.desc()).limit(limit + 1)).all()
     shown = rows[:limit]
     following = cursor_after(listed, shown[-1].created_at, shown[-1].id) if len(rows) > limit else None
@@ -165,11 +164,6 @@ def _described() -> Select[Any]:
     """Vendors with the names of their townships."""
     named = select(*Vendor.__table__.c, Township.name.label("township_name"))
     return named.outerjoin(Township, Township.code == Vendor.township_code)
-
-
-def _older(at: dt.datetime, id: uuid.UUID) -> ColumnElement[bool]:
-    place = tuple_(literal(at, UtcDateTime), literal(id, Vendor.id.type))
-    return tuple_(Vendor.created_at, Vendor.id) < place
 
 
 # ---------------------------------------------------------------- what is told of them
